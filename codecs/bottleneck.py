@@ -1,0 +1,198 @@
+"""Bottleneck: makes latents discrete and prices them; `EntropyBottleneck` is the scalar one.
+
+    y --to_symbols--> integers --coder--> bytes        (deployed: integer tables, no floats decide)
+    y --forward--> y_hat, bits, loss                   (training: a learned density gives the bits)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Int32
+from torch import Tensor, nn
+
+from codomain.codecs.coder import Tables
+
+
+class BottleneckOutput(NamedTuple):
+    """What training needs: discrete latents, their information, and the bottleneck's own loss."""
+
+    y_hat: Float[Tensor, "b d *grid"]
+    bits: Float[Tensor, ""]  # of the whole batch
+    loss: Float[Tensor, ""]  # commitment terms and the like; 0 where there are none
+
+
+class Bottleneck(nn.Module):
+    """Interface of everything between an encoder and the entropy coder."""
+
+    def forward(self, y: Float[Tensor, "b d *grid"]) -> BottleneckOutput:
+        """Quantize and price, differentiably."""
+        raise NotImplementedError
+
+    def to_symbols(self, y: Float[Tensor, "b d *grid"]) -> Int32[Tensor, "b d *grid"]:
+        """Return the integers that are entropy-coded."""
+        raise NotImplementedError
+
+    def from_symbols(self, symbols: Int[Tensor, "b d *grid"]) -> Float[Tensor, "b d *grid"]:
+        """Return the latents that the integers stand for."""
+        raise NotImplementedError
+
+    def start(self, y: Float[Tensor, "n d"], bits: float | None = None) -> None:
+        """Set the parameters from sample latents before training; ``bits`` is the wanted rate per row."""
+        raise NotImplementedError
+
+    def prepare_training(self) -> None:
+        """Create what only training needs."""
+
+    def freeze_tables(self) -> None:
+        """Turn the trained density into the integer tables that `tables` returns."""
+        raise NotImplementedError
+
+    def tables(self) -> Tables:
+        """Return the integer tables, one row per latent channel."""
+        raise NotImplementedError
+
+
+class EntropyBottleneck(Bottleneck):
+    """Uniform scalar quantizer with a learned step and a learned density per channel.
+
+    Training follows Minnen and Singh, "Channel-wise autoregressive entropy models", 2020, section 3.3: the
+    rate is that of ``y / step + U(-1/2, 1/2)`` under a factorized density (Balle et al. 2018, appendix 6.1;
+    CompressAI's), while the decoder sees rounded latents through a straight-through gradient.
+
+    Args:
+        channels: latent channels ``d``.
+        precision: table frequencies sum to ``2**precision``.
+    """
+
+    freqs: Tensor
+    offsets: Tensor
+
+    def __init__(self, channels: int, precision: int = 14) -> None:
+        super().__init__()
+        self.channels, self.precision = channels, precision
+        self.log_step = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("freqs", torch.zeros(channels, 0, dtype=torch.int32))
+        self.register_buffer("offsets", torch.zeros(channels, dtype=torch.int32))
+        self.density: nn.Module | None = None
+        self._tables: Tables | None = None
+
+    def forward(self, y: Float[Tensor, "b d *grid"]) -> BottleneckOutput:
+        """Return rounded latents and the bits of the noisy (training) or rounded (evaluation) ones."""
+        if self.density is None:
+            raise RuntimeError("forward needs the density: call prepare_training() first")
+        step = self._per_channel(self.log_step.exp(), y)
+        v = y / step
+        rounded = v + (v.round() - v).detach()
+        noisy = v + torch.rand_like(v) - 0.5 if self.training else rounded
+        return BottleneckOutput(rounded * step, self._bits(noisy), y.new_zeros(()))
+
+    def to_symbols(self, y: Float[Tensor, "b d *grid"]) -> Int32[Tensor, "b d *grid"]:
+        """Round to the nearest step; values beyond int32 saturate.
+
+        Raises:
+            ValueError: if a latent is NaN or infinite.
+        """
+        v = (y / self._per_channel(self.log_step.exp(), y)).round()
+        if not torch.isfinite(v).all():
+            raise ValueError("latents must be finite; found NaN or infinity in the signal")
+        return v.clamp(-(2.0**30), 2.0**30).to(torch.int32)
+
+    def from_symbols(self, symbols: Int[Tensor, "b d *grid"]) -> Float[Tensor, "b d *grid"]:
+        """Multiply by the steps."""
+        v = symbols.to(self.log_step.dtype)
+        return v * self._per_channel(self.log_step.exp(), v)
+
+    @torch.no_grad()
+    def start(self, y: Float[Tensor, "n d"], bits: float | None = None) -> None:
+        """One step for all channels, such that a row of ``y`` costs about ``bits``; density fitted to it.
+
+        One step for all is the optimum of reverse water-filling for orthonormal latents.
+        """
+        self.prepare_training()
+        if bits is not None:
+            low, high = -8.0, 4.0  # natural logarithm of the step
+            for _ in range(30):
+                middle = (low + high) / 2
+                low, high = (middle, high) if _entropy(y / np.exp(middle)) > bits else (low, middle)
+            self.log_step.fill_(high)
+        assert self.density is not None
+        with torch.enable_grad():
+            fit = torch.optim.Adam(self.density.parameters(), lr=2e-2)
+            for _ in range(400):
+                rows = y[torch.randint(len(y), (min(len(y), 2048),))]
+                v = (rows / self.log_step.exp()).detach().T[None]
+                cost = self._bits(v + torch.rand_like(v) - 0.5) / len(rows)
+                fit.zero_grad()
+                cost.backward()  # type: ignore[no-untyped-call]
+                fit.step()
+
+    def prepare_training(self) -> None:
+        """Create CompressAI's density; its import takes seconds, so nothing else here imports it."""
+        if self.density is None:
+            from compressai.entropy_models import EntropyBottleneck as Density
+
+            self.density = Density(self.channels)
+            self.density.quantiles.requires_grad_(False)  # only CompressAI's own coder reads them
+
+    @torch.no_grad()
+    def freeze_tables(self, widest: int = 2048) -> None:
+        """Evaluate the density at the integers; what lies beyond ``2**-precision`` is left to the escape."""
+        if self.density is None:
+            raise RuntimeError("freeze_tables needs the density: call prepare_training() first")
+        grid = torch.arange(-widest, widest + 1, dtype=torch.float32)
+        mass = self._likelihood(grid.expand(self.channels, 1, -1)).double().numpy()[:, 0]
+        seen = mass > 0.5 / (1 << self.precision)
+        first = seen.argmax(1)
+        width = int((seen.shape[1] - seen[:, ::-1].argmax(1) - first).max())
+        pick = np.minimum(first[:, None] + np.arange(width), 2 * widest)
+        counts = np.where(
+            np.take_along_axis(seen, pick, 1), np.take_along_axis(mass, pick, 1) * 2.0**40, 0
+        ).astype(np.int64)
+        tables = Tables.from_counts(counts, first - widest, self.precision)
+        self.freqs = torch.from_numpy(tables.freqs.astype(np.int32))
+        self.offsets = torch.from_numpy(tables.offsets.astype(np.int32))
+        self._tables = None
+
+    def tables(self) -> Tables:
+        """Return the tables stored with the weights.
+
+        Raises:
+            ValueError: if the weights carry none.
+        """
+        if self._tables is None:
+            if self.freqs.shape[1] == 0:
+                raise ValueError("this bottleneck has no tables yet: train it, or load trained weights")
+            self._tables = Tables(self.freqs.cpu().numpy(), self.offsets.cpu().numpy(), self.precision)
+        return self._tables
+
+    def _bits(self, v: Float[Tensor, "b d *grid"]) -> Float[Tensor, ""]:
+        rows = v.transpose(0, 1).reshape(self.channels, 1, -1)
+        return -self._likelihood(rows).clamp_min(1e-9).log2().sum()
+
+    def _likelihood(self, rows: Float[Tensor, "d 1 n"]) -> Float[Tensor, "d 1 n"]:
+        assert self.density is not None
+        likelihood: Tensor = self.density._likelihood(rows)[0]  # F(v + 1/2) - F(v - 1/2); forward() adds noise
+        return likelihood
+
+    @staticmethod
+    def _per_channel(v: Float[Tensor, " d"], like: Tensor) -> Tensor:
+        return v.reshape(-1, *[1] * (like.dim() - 2))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
+        freqs = state_dict.get(prefix + "freqs")
+        if freqs is not None:  # tables have the width that the weights bring
+            self.freqs = torch.zeros_like(freqs)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._tables = None
+
+
+def _entropy(v: Float[Tensor, "n d"]) -> float:
+    """Empirical entropy of the rounded values: bits per row, one table per column."""
+    total = 0.0
+    for column in v.round().T:
+        p = column.unique(return_counts=True)[1] / len(column)
+        total -= float((p * p.log2()).sum())
+    return total

@@ -1,0 +1,96 @@
+"""Load: name -> `pretrained/index.yaml` -> config -> codec with weights. The only table of models."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import load as parse_weights
+from safetensors.torch import save as format_weights
+
+from codomain.codecs.codec import Codec
+
+ROOT = Path(__file__).parents[1]
+
+
+@cache
+def index() -> dict[str, dict[str, Any]]:
+    """Return `pretrained/index.yaml`: name -> record."""
+    path = ROOT / "pretrained" / "index.yaml"
+    records: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text()) if path.exists() else {}
+    return records
+
+
+def names() -> list[str]:
+    """Return the names of the models that ship."""
+    return list(index())
+
+
+@cache
+def load(name: str) -> Codec:
+    """Return a codec with its trained weights, in evaluation mode; the same object for the same name.
+
+    Raises:
+        ValueError: for an unknown name (lists those that exist) or weights of another digest.
+    """
+    if name not in index():
+        raise ValueError(f"no model named {name!r}; there are: {', '.join(names())}")
+    record = index()[name]
+    data = (ROOT / "pretrained" / record["weights"]).read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != record["sha256"]:
+        raise ValueError(f"{record['weights']}: sha256 is {digest}, the index says {record['sha256']}")
+    codec = build(ROOT / record["config"])
+    load_weights(codec, data)
+    codec.name, codec.digest = name, bytes.fromhex(digest)[:8]
+    return codec
+
+
+def build(config: Path) -> Codec:
+    """Return the codec that a config file describes, with fresh weights."""
+    settings = yaml.safe_load(config.read_text())
+    codec = _instantiate(settings["model"]["codec"])
+    if not isinstance(codec, Codec):
+        raise ValueError(f"{config}: model.codec must be a Codec; found {type(codec).__name__}")
+    return codec
+
+
+def load_weights(codec: Codec, data: bytes) -> None:
+    """Fill a codec from the bytes of a safetensors file, stored in half precision."""
+    state = {k: v.float() if v.is_floating_point() else v for k, v in parse_weights(data).items()}
+    codec.load_state_dict(state)
+    codec.eval().requires_grad_(False)
+
+
+def save_weights(codec: Codec, path: Path) -> str:
+    """Write weights and integer tables, half precision, without the training density; return the sha256."""
+    codec.bottleneck.freeze_tables()
+    state = {
+        k: (v.half() if v.is_floating_point() else v).contiguous()
+        for k, v in codec.state_dict().items()
+        if ".density." not in k
+    }
+    data = format_weights(state)
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(data)
+    os.replace(partial, path)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _instantiate(node: Any) -> Any:
+    """Build ``{class_path, init_args}``, depth first; class paths of this package alone."""
+    if not isinstance(node, dict):
+        return node
+    if "class_path" not in node:
+        return {key: _instantiate(value) for key, value in node.items()}
+    module, _, name = node["class_path"].rpartition(".")
+    if not module.startswith("codomain."):
+        raise ValueError(f"expected a class of codomain; found {node['class_path']}")
+    arguments = {key: _instantiate(value) for key, value in node.get("init_args", {}).items()}
+    return getattr(__import__(module, fromlist=[name]), name)(**arguments)
+
+

@@ -1,0 +1,163 @@
+"""Decoders: latents to wavelet packets. A codec is given one; `level` says which packets it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from codomain.kernels.wpt import Mode, iwpt
+
+
+def convolution(ndim: int) -> type[nn.Conv1d] | type[nn.Conv2d]:
+    """Return torch's convolution for one or two dimensions."""
+    return nn.Conv1d if ndim == 1 else nn.Conv2d
+
+
+class PacketRefiner(nn.Module):
+    """A local decoder: a linear guess of the packets, refined on finer and finer grids.
+
+        y_hat --1x1--> packets --iwpt--> packets + net --iwpt--> packets + net ...
+
+    One level of the packet tree is undone before every net, so a net's weights are shared over more
+    positions than the latents have. No normalisation, no attention: an output depends on the latents within
+    `halo` alone, so tiled decoding equals whole decoding.
+
+    Args:
+        latent_dim: channels of the latents.
+        channels: channels of the signal.
+        ndim: 1 for sound, 2 for images.
+        level: packet levels of the linear guess.
+        widths: features of the net at each grid, coarse to fine.
+        blocks: residual blocks of each net; a block is two convolutions of three taps.
+        wavelet, mode: as for `wpt`.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        channels: int,
+        ndim: int,
+        level: int = 3,
+        widths: Sequence[int] = (96, 32),
+        blocks: Sequence[int] = (2, 1),
+        wavelet: str = "bior4.4",
+        mode: Mode = "symmetric",
+    ) -> None:
+        super().__init__()
+        if not 0 < len(widths) == len(blocks) <= level:
+            raise ValueError(
+                f"widths and blocks name the same 1 to {level} grids; found {len(widths)} and {len(blocks)}"
+            )
+        self.ndim, self.wavelet, self.mode = ndim, wavelet, mode
+        self.level = level - len(widths)
+        self.linear = convolution(ndim)(latent_dim, channels << (level * ndim), 1)
+        self.nets = nn.ModuleList()
+        carried = 0
+        for i, (width, depth) in enumerate(zip(widths, blocks, strict=True)):
+            bands = channels << ((level - 1 - i) * ndim)
+            self.nets.append(_PacketNet(bands, carried >> ndim, width, depth, ndim))
+            carried = width
+        # in latents: three taps of the iwpt at every level (9/7: 4 samples each way), one per convolution
+        grid = [2.0 ** -(i + 1) for i in range(len(widths))]
+        self.halo = int(5 + sum((2 * depth + 2) * g for depth, g in zip(blocks, grid, strict=True))) + 1
+
+    def forward(self, y_hat: Float[Tensor, "b d *grid"]) -> Float[Tensor, "b packets *finer"]:
+        """Return packets of `level` levels."""
+        packets = self.linear(y_hat)
+        features: Tensor | None = None
+        for net in self.nets:
+            packets = iwpt(packets, 1, self.wavelet, self.mode)
+            if features is not None:
+                features = shuffle(features, self.ndim)
+            packets, features = net(packets, features)
+        return packets
+
+
+class _PacketNet(nn.Module):
+    def __init__(self, bands: int, carried: int, width: int, depth: int, ndim: int) -> None:
+        super().__init__()
+        conv = convolution(ndim)
+        self.enter = conv(bands + carried, width, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.ModuleList([conv(width, width, 3, padding=1), conv(width, width, 3, padding=1)])
+            for _ in range(depth)
+        )
+        self.leave = conv(width, bands, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)  # training starts at the linear guess
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    def forward(self, packets: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
+        z = self.enter(packets if features is None else torch.cat((packets, features), 1))
+        for first, second in self.blocks:  # type: ignore[misc]
+            z = z + second(F.relu(first(F.relu(z))))
+        return packets + self.leave(F.relu(z)), z
+
+
+def shuffle(x: Float[Tensor, "b c *grid"], ndim: int) -> Float[Tensor, "b s *finer"]:
+    """Move channels into a grid twice as fine on every axis."""
+    if ndim == 2:
+        return F.pixel_shuffle(x, 2)
+    b, c, n = x.shape
+    return x.reshape(b, c // 2, 2, n).transpose(2, 3).reshape(b, c // 2, 2 * n)
+
+
+class AttentionDecoder(nn.Module):
+    """The decoder of the WaLLoC paper: a KL-VAE decoder block without upsampling, and one global attention.
+
+        conv - res - attention - res - res - res - res - norm, SiLU, conv
+
+    56.9 million parameters at width 768. Not local: it sees the whole picture at once.
+    Source: Jacobellis and Yadwadkar 2024; the blocks are those of Rombach et al. 2022.
+
+    Args:
+        latent_dim: channels of the latents.
+        channels: channels of the signal.
+        level: packet levels, all of which it returns.
+        width: features.
+    """
+
+    halo = None
+
+    def __init__(self, latent_dim: int, channels: int, level: int = 3, width: int = 768) -> None:
+        super().__init__()
+        self.level = level
+        self.enter = nn.Conv2d(latent_dim, width, 3, padding=1)
+        self.middle = nn.Sequential(_ResBlock(width), _Attention(width), _ResBlock(width))
+        self.blocks = nn.Sequential(*(_ResBlock(width) for _ in range(3)))
+        self.norm = nn.GroupNorm(32, width, eps=1e-6)
+        self.leave = nn.Conv2d(width, channels << (2 * level), 3, padding=1)
+
+    def forward(self, y_hat: Float[Tensor, "b d h w"]) -> Float[Tensor, "b packets h w"]:
+        """Return packets of `level` levels."""
+        z = self.blocks(self.middle(self.enter(y_hat)))
+        packets: Tensor = self.leave(F.silu(self.norm(z)))
+        return packets
+
+
+class _ResBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(32, width, eps=1e-6) for _ in range(2))
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            z = conv(F.silu(norm(z)))
+        return x + z
+
+
+class _Attention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(32, width, eps=1e-6)
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.norm(x).flatten(2).transpose(1, 2)[:, None]  # one head: (b, 1, h w, width)
+        z = F.scaled_dot_product_attention(self.query(tokens), self.key(tokens), self.value(tokens))
+        return x + self.out(z)[:, 0].transpose(1, 2).reshape(x.shape)

@@ -1,0 +1,125 @@
+"""Reconstruct: train a codec on rate and distortion.
+
+    loss = bpp + lmbda * 255**2 * mse + the bottleneck's own        (mse of signals in [0, 1])
+
+The codec starts from the statistics of the first crops (`Codec.start`). The last part of the run freezes
+encoder and bottleneck and fits the decoder alone to the latents that files will hold.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from codomain.codecs.codec import Codec, CodecOutput
+
+
+class Reconstruct(L.LightningModule):
+    """Rate-distortion training of any codec.
+
+    Args:
+        codec: what is trained.
+        lmbda: price of distortion; larger means larger files and better pictures. 0 trains without a rate
+            term, on the mean square error alone, as the WaLLoC paper does.
+        start_bpp: rate at which training starts, bits per pixel.
+        lr: peak learning rate of the decoder; cosine decay to 1 % of it at the end.
+        encoder_lr: the same for analysis and quantizer steps, which start near their optimum.
+        density_lr: the same for the density.
+        warmup: steps of linear warm-up.
+        decoder_only_after: share of the run after which only the decoder is trained.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        lmbda: float = 0.01,
+        start_bpp: float | None = 0.6,
+        lr: float = 2e-3,
+        encoder_lr: float = 2e-4,
+        density_lr: float = 2e-3,
+        warmup: int = 200,
+        decoder_only_after: float = 0.85,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["codec"])
+        self.codec = codec
+        self.codec.bottleneck.prepare_training()
+
+    def forward(self, x: Float[Tensor, "b c *space"]) -> CodecOutput:
+        """Code differentiably."""
+        output: CodecOutput = self.codec(x)
+        return output
+
+    def on_fit_start(self) -> None:
+        """Start from the data, unless a checkpoint is resumed."""
+        if self.trainer.ckpt_path is None and self.hparams["start_bpp"] is not None:
+            loader = iter(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+            x = torch.cat([next(loader) for _ in range(24)])
+            self.codec.start(x.to(self.device), self.hparams["start_bpp"])
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """One batch of signals in [-1, 1]."""
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        decoder_only = self.global_step >= self.hparams["decoder_only_after"] * total
+        for name, parameter in self.codec.named_parameters():
+            if not name.startswith("decoder") and not name.endswith("quantiles"):
+                parameter.requires_grad_(not decoder_only)
+        output, mse, bpp = self._measure(batch)
+        lmbda = self.hparams["lmbda"]
+        loss = bpp + lmbda * 255**2 / 4 * mse + output.loss if lmbda else mse + output.loss
+        self.log_dict({"train/loss": loss, "train/bpp": bpp, "train/psnr": _psnr(mse)}, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Rounded latents; the rate is the density's, bits per pixel."""
+        output, _, bpp = self._measure(batch)
+        mse = (output.x_hat.clamp(-1, 1) - batch).square().flatten(1).mean(1)
+        psnr = torch.stack([_psnr(m) for m in mse]).mean()
+        self.log_dict({"val/bpp": bpp, "val/psnr": psnr}, prog_bar=True, batch_size=len(batch))
+        if batch_idx == 0:
+            self._write_samples(batch, output.x_hat)
+
+    def configure_optimizers(self) -> Any:
+        """Adam with one rate for the decoder, one for encoder and steps, one for the density."""
+        groups: dict[str, list[Tensor]] = {"lr": [], "encoder_lr": [], "density_lr": []}
+        for name, parameter in self.codec.named_parameters():
+            key = "lr" if name.startswith("decoder") else "density_lr" if ".density." in name else "encoder_lr"
+            groups[key].append(parameter)
+        optimizer = torch.optim.Adam(
+            [{"params": p, "lr": self.hparams[key]} for key, p in groups.items() if p], betas=(0.9, 0.99)
+        )
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        warmup = self.hparams["warmup"]
+
+        def factor(step: int) -> float:
+            return min(1.0, (step + 1) / (warmup + 1)) * (0.505 + 0.495 * math.cos(math.pi * min(1, step / total)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _measure(self, x: Tensor) -> tuple[CodecOutput, Tensor, Tensor]:
+        output: CodecOutput = self.codec(x)
+        positions = x.numel() / x.shape[1]
+        return output, (output.x_hat - x).square().mean(), output.bits / positions
+
+    def _write_samples(self, x: Tensor, x_hat: Tensor) -> None:
+        """Originals above reconstructions, one PNG for each validation."""
+        if self.trainer.sanity_checking or self.trainer.log_dir is None or x.dim() != 4 or x.shape[1] != 3:
+            return
+        from torchvision.utils import save_image
+
+        folder = Path(self.trainer.log_dir) / "samples"
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = torch.cat((x[:8], x_hat[:8].clamp(-1, 1)))
+        save_image(rows, folder / f"step_{self.global_step:06d}.png", nrow=min(8, len(x)), value_range=(-1, 1), normalize=True)
+
+
+def _psnr(mse: Tensor) -> Tensor:
+    """Decibels for signals in [-1, 1]."""
+    return 10 * torch.log10(4 / mse)

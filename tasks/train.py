@@ -1,0 +1,78 @@
+"""Train: Lightning's command line with this project's defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from codomain.codecs.load import save_weights
+from codomain.tasks.photographs import Photographs
+from codomain.tasks.reconstruct import Reconstruct
+
+
+class ExportWeights(L.Callback):
+    """Write what `load` reads, ``weights.safetensors`` in the run's folder, whenever training ends."""
+
+    def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Export."""
+        assert isinstance(module, Reconstruct) and trainer.log_dir is not None
+        path = Path(trainer.log_dir) / "weights.safetensors"
+        print(f"{path}  sha256 {save_weights(module.codec, path)}")
+
+
+class _CLI(LightningCLI):
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.set_defaults({"seed_everything": 0})
+
+
+def train(configs: list[Path], data: Path, run: Path, resume: bool, overrides: list[str]) -> None:
+    """Train a codec; checkpoints, samples, metrics and the exported weights lie in ``run``.
+
+    Args:
+        configs: later files win over earlier ones.
+        data: folder of photographs.
+        run: folder of this run.
+        resume: continue from the last checkpoint in ``run``.
+        overrides: further settings, ``--model.lmbda=0.02 --trainer.max_steps=20000 ...``.
+    """
+    last = run / "checkpoints" / "last.ckpt"
+    if last.exists() and not resume:
+        raise ValueError(f"{run} holds a run already: continue it with --resume, or choose another --run")
+    if resume and not last.exists():
+        raise ValueError(f"nothing to resume: {last} does not exist")
+    arguments: ArgsType = [
+        "fit",
+        *(word for config in configs for word in ("--config", str(config))),
+        f"--data.root={data}",
+        *overrides,
+        *([f"--ckpt_path={last}"] if resume else []),
+    ]
+    _CLI(
+        Reconstruct,
+        Photographs,
+        args=arguments,
+        parser_kwargs={"fit": {"prog": "codomain train"}},
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={
+            "logger": {
+                "class_path": "lightning.pytorch.loggers.CSVLogger",
+                "init_args": {"save_dir": str(run), "name": "", "version": ""},
+            },
+            "callbacks": [
+                ModelCheckpoint(run / "checkpoints", every_n_train_steps=250, save_last=True, save_top_k=1),
+                LearningRateMonitor(),
+                ExportWeights(),
+            ],
+            "val_check_interval": 500,
+            "check_val_every_n_epoch": None,
+            "gradient_clip_val": 1.0,
+            "max_epochs": -1,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 50,
+        },
+    )
+
+
