@@ -15,10 +15,13 @@ uses every byte of it and every lane comes back to its initial state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Int, Int32
 
 from codomain.kernels import rans
 
@@ -54,7 +57,7 @@ class Tables:
             raise ValueError(f"expected fewer than 2**{precision} frequencies of 0 to 2**{precision}")
         total = freqs.sum(1, dtype=np.int64)
         escape = (1 << precision) - total
-        if (escape < 0).any() or ((escape == 0) & True).any():
+        if (escape < 1).any():
             raise ValueError(f"a row must leave its escape at least 1 of {1 << precision}; sums are {total}")
         if len(offsets) and (offsets.min() < INT32.min or int(offsets.max()) + freqs.shape[1] > INT32.max):
             raise ValueError("offsets must keep every value within int32")
@@ -104,10 +107,194 @@ class Tables:
     @cached_property
     def slots(self) -> npt.NDArray[np.uint16]:
         """(c, 2**precision) column of each slot."""
-        columns = np.arange(self.escape + 1, dtype=np.uint16)
-        return np.stack([np.repeat(columns, row) for row in self.all_freqs]) if len(self) else np.zeros(
-            (0, 1 << self.precision), np.uint16
+        columns = np.tile(np.arange(self.escape + 1, dtype=np.uint16), len(self))
+        return np.repeat(columns, self.all_freqs.ravel()).reshape(len(self), 1 << self.precision)
+
+
+def encode_symbols(symbols: Int32[np.ndarray, "c n"], tables: Tables, backend: str = "numba") -> bytes:
+    """Code row i of ``symbols`` with table i; any int32 is legal.
+
+    Raises:
+        ValueError: for another shape or dtype, or as many rows as there are not tables.
+    """
+    _check_symbols(symbols, tables)
+    encoder = Encoder(tables, backend)
+    encoder.push(symbols.reshape(-1), _rows(*symbols.shape))
+    return encoder.finish()
+
+
+def decode_symbols(
+    data: bytes | memoryview, tables: Tables, n: int, backend: str = "numba"
+) -> Int32[np.ndarray, "c n"]:
+    """Return exactly the array that `encode_symbols` was given, ``n`` symbols a row.
+
+    Raises:
+        BitstreamError: if the bytes are not such a payload.
+    """
+    decoder = Decoder(data, tables, len(tables) * n, backend)
+    symbols = decoder.pop(_rows(len(tables), n))
+    decoder.finish()
+    return symbols.reshape(len(tables), n)
+
+
+class Encoder:
+    """Codes in steps, each symbol with the table that ``rows`` names: what a context model needs."""
+
+    def __init__(self, tables: Tables, backend: str = "numba") -> None:
+        self.tables = tables
+        self.reference = _is_reference(backend)
+        self.steps: list[tuple[np.ndarray, np.ndarray]] = []
+        self.escapes = bytearray()
+
+    def push(self, symbols: Int32[np.ndarray, " n"], rows: Int[np.ndarray, " n"]) -> None:
+        """Append symbols; rANS codes backwards, so the work is done in `finish`."""
+        rows = _check_rows(rows, symbols, self.tables)
+        columns, escaped = rans.columns_of(symbols, rows, self.tables.offsets, self.tables.all_freqs)
+        if escaped:
+            self.escapes += _write_varints(symbols[columns == self.tables.escape])
+        self.steps.append((columns, rows))
+
+    def finish(self) -> bytes:
+        """Return the payload."""
+        columns = _concatenate([c for c, _ in self.steps])
+        rows = _concatenate([r for _, r in self.steps])
+        tables, run = self.tables, rans.encode_reference if self.reference else rans.encode
+        lanes = rans.lanes_for(len(columns))
+        states, words = run(columns, rows, tables.all_freqs, tables.starts, tables.precision, lanes)
+        head = write_varint(len(self.escapes)) + bytes(self.escapes)
+        return head + states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
+
+
+class Decoder:
+    """The inverse of `Encoder`: call `pop` with the same steps, then `finish`.
+
+    Args:
+        data: one payload.
+        tables: those of the encoder.
+        total: symbols in the payload, over all steps.
+
+    Raises:
+        BitstreamError: at once, or from `pop` or `finish`, if the bytes are not such a payload.
+    """
+
+    def __init__(
+        self, data: bytes | memoryview, tables: Tables, total: int, backend: str = "numba"
+    ) -> None:
+        self.tables, self.total, self.position, self.cursor = tables, total, 0, 0
+        self.reference = _is_reference(backend)
+        lanes = rans.lanes_for(total)
+        length, start = read_varint(data, 0)
+        states = start + length
+        if states + 4 * lanes > len(data):
+            raise BitstreamError(f"payload of {len(data)} bytes ends before its {lanes} coder states")
+        if (len(data) - states) % 2:
+            raise BitstreamError("payload ends in half a word")
+        self.escapes, self.next_escape = bytes(data[start:states]), 0
+        self.states = np.frombuffer(data, "<u4", lanes, states).astype(np.uint32)
+        words = np.frombuffer(data, "<u2", offset=states + 4 * lanes)
+        self.n_words = len(words)
+        self.words = np.append(words, np.uint16(0)).astype(np.uint16, copy=False)
+        if (self.states < rans.START).any():
+            raise BitstreamError("payload holds a coder state below 2**16")
+
+    def pop(self, rows: Int[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
+        """Return the next symbols."""
+        tables, run = self.tables, rans.decode_reference if self.reference else rans.decode
+        rows = _check_rows(rows, rows, tables)
+        columns, self.cursor = run(
+            self.words, self.cursor, self.states, self.position, rows,
+            tables.all_freqs, tables.starts, tables.slots, tables.precision,
+        )  # fmt: skip
+        if self.cursor > self.n_words:
+            raise BitstreamError(f"payload ends early: {self.n_words} words are not enough")
+        self.position += len(rows)
+        symbols, escaped = rans.symbols_of(columns, rows, tables.offsets, tables.escape)
+        if escaped:
+            values, self.next_escape = _read_varints(self.escapes, self.next_escape, escaped)
+            symbols[columns == tables.escape] = values
+        return symbols
+
+    def finish(self) -> None:
+        """Check that nothing is left and every lane is back at its start."""
+        if self.position != self.total:
+            raise ValueError(f"{self.total} symbols were announced; {self.position} were taken")
+        if self.cursor != self.n_words or self.next_escape != len(self.escapes):
+            raise BitstreamError("payload holds more than its symbols")
+        if (self.states != rans.START).any():
+            raise BitstreamError("payload is damaged: a coder lane does not end in its initial state")
+
+
+def read_varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
+    """Read one unsigned LEB128 varint of at most 64 bits; return it and where it ends.
+
+    Raises:
+        BitstreamError: if it runs past the end, is longer than 10 bytes, or not the shortest form.
+    """
+    value = 0
+    for i in range(10):
+        if at + i >= len(data):
+            raise BitstreamError(f"number at byte {at} runs past the end")
+        byte = data[at + i]
+        value |= (byte & 0x7F) << (7 * i)
+        if byte < 0x80:
+            if value >> 64 or (byte == 0 and i > 0):
+                break
+            return value, at + i + 1
+    raise BitstreamError(f"number at byte {at} is not a varint in its shortest form")
+
+
+def write_varint(value: int) -> bytes:
+    """Write an unsigned LEB128 varint."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _write_varints(symbols: Int32[np.ndarray, " n"]) -> bytes:
+    wide = symbols.astype(np.int64)
+    return b"".join(write_varint(int(z)) for z in (wide << 1) ^ (wide >> 63))
+
+
+def _read_varints(data: bytes, at: int, n: int) -> tuple[Sequence[int], int]:
+    values = []
+    for _ in range(n):
+        z, at = read_varint(data, at)
+        if z >> 32:
+            raise BitstreamError("escaped symbol is beyond int32")
+        values.append((z >> 1) ^ -(z & 1))
+    return values, at
+
+
+def _rows(c: int, n: int) -> npt.NDArray[np.uint16]:
+    return np.repeat(np.arange(c, dtype=np.uint16), n)
+
+
+def _concatenate(arrays: list[np.ndarray]) -> npt.NDArray[np.uint16]:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays or [np.zeros(0, np.uint16)])
+
+
+def _check_rows(rows: Ints, symbols: Ints, tables: Tables) -> npt.NDArray[np.uint16]:
+    if rows.shape != symbols.shape or rows.ndim != 1:
+        raise ValueError(f"each symbol needs one table: found {symbols.shape} symbols, {rows.shape} rows")
+    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(tables):
+        raise ValueError(f"there are {len(tables)} tables; found rows {rows.min()} to {rows.max()}")
+    return rows.astype(np.uint16, copy=False)
+
+
+def _check_symbols(symbols: Ints, tables: Tables) -> None:
+    if symbols.ndim != 2 or symbols.dtype != np.int32 or len(symbols) != len(tables):
+        raise ValueError(
+            f"symbols are int32 ({len(tables)}, n), one row a table; found {symbols.dtype} {symbols.shape}"
         )
+
+
+def _is_reference(backend: str) -> bool:
+    if backend not in ("numba", "numpy"):
+        raise ValueError(f"backend is 'numba' or 'numpy'; found {backend!r}")
+    return backend == "numpy"
 
 
 def _apportion(counts: list[int], budget: int) -> list[int]:

@@ -1,0 +1,241 @@
+"""The container: what a `.cdm` file is, byte by byte.
+
+All numbers are little-endian; a *varint* is unsigned LEB128 in its shortest form. Version 1:
+
+    bytes   content
+    3       magic: 43 44 4D, "CDM"
+    1       version: 1
+    1       kind + 4 * (depth - 1); kind 0 image, 1 sound, 2 video; depth: bits per source sample, 1 to 64
+    8       model: first bytes of the sha256 of the weights that made the file, and are needed to read it
+    varints shape: image width, height; sound channels, samples, sample rate in Hz;
+            video width, height, frames, frame rate as numerator, denominator
+    varint  quality: index into the rates of the model; 0 where it has one
+    varint  flags: 1 the source was grey, 2 EXIF orientation was applied to the pixels
+    varint  number of sections, then for each: varint tag, varint length
+    varint  number of chunks, then for each: varint length
+    4       CRC32 of everything before
+    ...     the sections in order, each followed by its CRC32 (4 bytes)
+    ...     the chunks in order, each followed by its CRC32 (4 bytes); then the file ends
+
+A section is optional: a reader skips tags that it does not know. Tags: 1 ICC profile; 2 EXIF block;
+3 alpha plane, a grey PNG of the picture's size. A flag that a reader does not know is an error.
+
+A chunk holds the latents of one tile, coded as `codecs/coder.py` says. Along each axis a grid of n latents
+is cut into ceil(n / CHUNK) tiles, tile i from i * n // tiles to (i + 1) * n // tiles; the last axis varies
+fastest. An axis of sound counts 4096 latents a chunk, one of an image 96.
+
+The promise: bytes that decoded once decode for ever. A change of bytes is a new version, and its reader
+keeps the old ones; `tests/data` holds golden files of every version.
+
+Nothing is allocated from a number in the header before the limits below are checked. Whatever the bytes
+are, the outcome is their content or `BitstreamError`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntFlag
+from math import prod
+
+from codomain.codecs.coder import BitstreamError, read_varint, write_varint
+
+MAGIC = b"CDM"
+VERSION = 1
+KINDS = ("image", "sound", "video")
+N_SHAPE = {"image": 2, "sound": 3, "video": 5}
+CHUNK = {"image": 96, "sound": 4096, "video": 96}
+ICC, EXIF, ALPHA = 1, 2, 3
+SECTION_NAMES = {ICC: "ICC profile", EXIF: "EXIF", ALPHA: "alpha plane"}
+
+MAX_PIXELS = 1 << 28  # of an image, and of a frame of video
+MAX_SAMPLES = 1 << 31  # of sound over all channels, and pixels of video over all frames
+MAX_CHANNELS = 1 << 10
+MAX_CHUNKS = 1 << 20
+MAX_SECTIONS = 64
+MAX_EXPANSION = 1 << 16  # pixels or samples per byte of file: a flat picture needs 1 in 10 000
+
+
+class Flag(IntFlag):
+    """What was done to the source."""
+
+    GREY = 1
+    ORIENTED = 2
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its signal.
+
+    Attributes:
+        kind: "image", "sound" or "video".
+        model: 8 bytes, the digest of the weights.
+        shape: (width, height), (channels, samples, sample rate in Hz), or (width, height, frames, rate
+            numerator, rate denominator).
+        depth: bits per sample of the source.
+        quality: index into the rates of the model.
+        flags: see `Flag`.
+    """
+
+    kind: str
+    model: bytes
+    shape: tuple[int, ...]
+    depth: int = 8
+    quality: int = 0
+    flags: Flag = Flag(0)
+
+
+@dataclass(frozen=True)
+class File:
+    """A parsed file. A chunk or section that is damaged, in a salvaged file, is None or missing."""
+
+    header: Header
+    chunks: list[bytes | None]
+    sections: dict[int, bytes] = field(default_factory=dict)
+    damage: list[str] = field(default_factory=list)
+    version: int = VERSION
+
+
+def write(header: Header, chunks: Sequence[bytes], sections: Mapping[int, bytes] | None = None) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        ValueError: if the header is outside the format's limits.
+    """
+    sections = dict(sections or {})
+    fault = _fault(header)
+    if fault:
+        raise ValueError(fault)
+    if len(sections) > MAX_SECTIONS or len(chunks) > MAX_CHUNKS:
+        raise ValueError(
+            f"a file holds up to {MAX_SECTIONS} sections and {MAX_CHUNKS} chunks; "
+            f"found {len(sections)} and {len(chunks)}"
+        )
+    numbers = [*header.shape, header.quality, int(header.flags), len(sections)]
+    for tag, body in sections.items():
+        numbers += [tag, len(body)]
+    numbers += [len(chunks), *(len(chunk) for chunk in chunks)]
+    start = bytes([VERSION, KINDS.index(header.kind) | (header.depth - 1) << 2])
+    head = MAGIC + start + header.model + b"".join(map(write_varint, numbers))
+    return b"".join(map(_sealed, (head, *sections.values(), *chunks)))
+
+
+def read(data: bytes | memoryview, salvage: bool = False) -> File:
+    """Parse a file; with ``salvage``, keep what is intact of a damaged one.
+
+    Raises:
+        BitstreamError: if the header is damaged; without ``salvage``, if anything is.
+    """
+    data = memoryview(data)
+    header, tags, lengths, at = _read_header(data)
+    sizes = [length for _, length in tags] + lengths
+    expected = at + sum(sizes) + 4 * len(sizes)
+    damage: list[str] = []
+    if expected != len(data):
+        what = "ends early" if len(data) < expected else "goes on after its end"
+        damage.append(f"file {what}: {len(data)} bytes, its header announces {expected}")
+    _check_expansion(header, expected)
+    parts: list[bytes | None] = []
+    for i, size in enumerate(sizes):
+        body, seal = bytes(data[at : at + size]), bytes(data[at + size : at + size + 4])
+        at += size + 4
+        if seal == zlib.crc32(body).to_bytes(4, "little"):
+            parts.append(body)
+            continue
+        parts.append(None)
+        name = f"section {i + 1}" if i < len(tags) else f"chunk {i - len(tags) + 1} of {len(lengths)}"
+        damage.append(f"{name} is damaged: its CRC32 differs")
+    if damage and not salvage:
+        raise BitstreamError(damage[0])
+    found = zip((tag for tag, _ in tags), parts[: len(tags)], strict=True)
+    sections = {tag: body for tag, body in found if body is not None}
+    return File(header, parts[len(tags) :], sections, damage)
+
+
+def tiles(size: Sequence[int], side: int) -> list[tuple[slice, ...]]:
+    """Cut a grid into tiles of at most ``side`` on each axis, as evenly as integers allow.
+
+    >>> tiles((5, 7), 4)
+    [(slice(0, 2, None), slice(0, 3, None)), (slice(0, 2, None), slice(3, 7, None)), \
+(slice(2, 5, None), slice(0, 3, None)), (slice(2, 5, None), slice(3, 7, None))]
+    """
+    regions: list[tuple[slice, ...]] = [()]
+    for n in size:
+        parts = -(-n // side)
+        cuts = [slice(i * n // parts, (i + 1) * n // parts) for i in range(parts)]
+        regions = [(*region, cut) for region in regions for cut in cuts]
+    return regions
+
+
+def _sealed(body: bytes) -> bytes:
+    return body + zlib.crc32(body).to_bytes(4, "little")
+
+
+def _read_header(data: memoryview) -> tuple[Header, list[tuple[int, int]], list[int], int]:
+    """Return the header, (tag, length) of the sections, lengths of the chunks, and where they start."""
+    if bytes(data[:3]) != MAGIC:
+        raise BitstreamError(f"not a .cdm file: it starts with {bytes(data[:3])!r}, expected {MAGIC!r}")
+    if len(data) < 13:
+        raise BitstreamError(f"file of {len(data)} bytes ends inside its header")
+    if data[3] != VERSION:
+        raise BitstreamError(f"format version {data[3]}; this reader knows version {VERSION}")
+    if data[4] & 3 >= len(KINDS):
+        raise BitstreamError(f"unknown kind {data[4] & 3}; expected 0 to {len(KINDS) - 1}")
+    kind, at = KINDS[data[4] & 3], 13
+
+    def number(most: int, what: str) -> int:
+        nonlocal at
+        value, at = read_varint(data, at)
+        if value > most:
+            raise BitstreamError(f"{what} is {value}; at most {most} is allowed")
+        return value
+
+    shape = tuple(number(1 << 40, "a side") for _ in range(N_SHAPE[kind]))
+    quality, bits = number(1 << 16, "quality"), number(1 << 32, "flags")
+    if bits & ~int(Flag.GREY | Flag.ORIENTED):
+        raise BitstreamError(f"unknown flags {bits:#x}: the file needs a newer reader")
+    tags = [
+        (number(1 << 32, "section tag"), number(len(data), "section length"))
+        for _ in range(number(MAX_SECTIONS, "number of sections"))
+    ]
+    lengths = [number(1 << 32, "chunk length") for _ in range(number(MAX_CHUNKS, "number of chunks"))]
+    if bytes(data[at : at + 4]) != zlib.crc32(data[:at]).to_bytes(4, "little"):
+        raise BitstreamError("header is damaged: its CRC32 differs")
+    header = Header(kind, bytes(data[5:13]), shape, (data[4] >> 2) + 1, quality, Flag(bits))
+    fault = _fault(header)
+    if fault:
+        raise BitstreamError(fault)
+    return header, tags, lengths, at + 4
+
+
+def _fault(header: Header) -> str | None:
+    """Say what in a header the format does not allow."""
+    if header.kind not in KINDS or len(header.shape) != N_SHAPE[header.kind]:
+        return f"kind {header.kind!r} with {len(header.shape)} shape numbers is none of {N_SHAPE}"
+    if len(header.model) != 8:
+        return f"the model digest has 8 bytes; found {len(header.model)}"
+    if not 1 <= header.depth <= 64:
+        return f"depth is 1 to 64 bits; found {header.depth}"
+    if any(n <= 0 for n in header.shape):
+        return f"every number of a shape is at least 1; found {header.shape}"
+    if header.kind == "sound":
+        channels, samples, _ = header.shape
+        if channels > MAX_CHANNELS or channels * samples > MAX_SAMPLES:
+            return (
+                f"sound of {channels} channels x {samples} samples; at most {MAX_CHANNELS} channels, "
+                f"{MAX_SAMPLES} samples in all"
+            )
+        return None
+    pixels = header.shape[0] * header.shape[1]
+    if pixels > MAX_PIXELS or prod(header.shape[:3]) > MAX_SAMPLES:
+        return f"{header.kind} of {' x '.join(map(str, header.shape))}; at most {MAX_PIXELS} pixels"
+    return None
+
+
+def _check_expansion(header: Header, n_bytes: int) -> None:
+    values = prod(header.shape[: 3 if header.kind == "video" else 2])
+    if values > n_bytes * MAX_EXPANSION:
+        raise BitstreamError(
+            f"{n_bytes} bytes claim to hold {values} pixels or samples; at most {MAX_EXPANSION} a byte"
+        )
