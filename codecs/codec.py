@@ -1,14 +1,30 @@
-"""Codec: analysis -> bottleneck -> synthesis, and what all codecs share."""
+"""Codec: analysis -> bottleneck -> synthesis, and what all codecs share.
+
+    x --analysis--> y --bottleneck--> y_hat --synthesis--> x_hat        tensors: encode, decode
+    x ------------> symbols --coder--> chunks --bitstream--> bytes      files: compress, decompress
+
+Everything runs tile by tile, so that memory does not grow with the signal but for the signal itself.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from codomain.codecs import bitstream
+from codomain.codecs.bitstream import BitstreamError, Flag, Header
 from codomain.codecs.bottleneck import Bottleneck
+from codomain.codecs.coder import decode_symbols, encode_symbols
+
+DECODE_TILE = 128  # latents; a tile of 1024 x 1024 pixels takes about 150 MB
 
 
 class CodecOutput(NamedTuple):
@@ -21,14 +37,38 @@ class CodecOutput(NamedTuple):
 
 
 class Codec(nn.Module):
-    """A signal to latents, to bytes, and back. Subclasses give `analysis` and `synthesis`."""
+    """A signal to latents, to bytes, and back.
+
+    Signals are float32 in [-1, 1]; `encode` and `compress` also take uint8 or uint16 samples, which they
+    scale tile by tile: a large picture need not exist in float32. Subclasses give `analysis`, `synthesis` and
+    the attributes.
+
+    Attributes:
+        kind: "image", "sound" or "video".
+        channels: of the signal.
+        latent_dim: of the latents.
+        ndim: axes after batch and channel.
+        stride: signal positions per latent, along each axis.
+        analysis_halo, synthesis_halo: how far, in latents, one output of either looks; None: everywhere.
+        name, digest: which trained weights these are; set by `load`.
+    """
+
+    kind: str
+    channels: int
+    latent_dim: int
+    ndim: int
+    stride: int
+    analysis_halo: int | None
+    synthesis_halo: int | None
+    name: str = ""
+    digest: bytes = bytes(8)
 
     def __init__(self, bottleneck: Bottleneck) -> None:
         super().__init__()
         self.bottleneck = bottleneck
 
     def analysis(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d *grid"]:
-        """Signal to unquantized latents (g_a)."""
+        """Signal to unquantized latents (g_a); sides are multiples of `stride`."""
         raise NotImplementedError
 
     def synthesis(self, y_hat: Float[Tensor, "b d *grid"]) -> Float[Tensor, "b c *space"]:
@@ -43,3 +83,198 @@ class Codec(nn.Module):
         """Code differentiably, for training."""
         y_hat, bits, loss = self.bottleneck(self.analysis(x))
         return CodecOutput(self.synthesis(y_hat), y_hat, bits, loss)
+
+    @torch.inference_mode()
+    def encode(self, x: Shaped[Tensor, "b c *space"]) -> Float[Tensor, "b d *grid"]:
+        """Return the latents that a task learns from: quantized, as `read_latents` returns them.
+
+        Any size: a side that is no multiple of `stride` is extended by its last sample.
+
+        Raises:
+            ValueError: for a wrong shape, dtype or channel count, an empty signal, NaN or infinity.
+        """
+        self._check_signal(x)
+        grid = self._grid(x.shape[2:])
+        y_hat = torch.empty(len(x), self.latent_dim, *grid)
+        for region, symbols in self._symbols(x, grid):
+            y_hat[(..., *region)] = self.bottleneck.from_symbols(symbols)
+        return y_hat
+
+    @torch.inference_mode()
+    def decode(self, y: Float[Tensor, "b d *grid"], tile: int = DECODE_TILE) -> Float[Tensor, "b c *space"]:
+        """Return the signal, clamped to [-1, 1]; each side is `stride` times the grid's.
+
+        Args:
+            y: latents of `encode` or `read_latents`.
+            tile: latents along each axis decoded at a time; changes memory, not the result.
+
+        Raises:
+            ValueError: for a wrong shape or channel count.
+        """
+        self._check_latents(y)
+        return self._decode(y, [n * self.stride for n in y.shape[2:]], torch.float32, tile)
+
+    @torch.inference_mode()
+    def compress(
+        self,
+        x: Shaped[Tensor, "1 c *space"],
+        *,
+        depth: int = 8,
+        flags: Flag = Flag(0),
+        sections: Mapping[int, bytes] | None = None,
+        sample_rate: int = 44100,
+    ) -> bytes:
+        """Return the bytes of one `.cdm` file.
+
+        Args:
+            x: one signal.
+            depth, flags, sections: carried in the file, see `codecs/bitstream.py`.
+            sample_rate: of sound, in Hz.
+
+        Raises:
+            ValueError: as `encode`; also for a batch, or weights without tables.
+        """
+        self._check_signal(x)
+        if len(x) != 1:
+            raise ValueError(f"compress takes one signal, b = 1; found {tuple(x.shape)}")
+        shape = (*reversed(x.shape[2:]),) if self.kind == "image" else (x.shape[1], x.shape[2], sample_rate)
+        header = Header(self.kind, self.digest, shape, depth, flags=flags)
+        tables = self.bottleneck.tables()
+
+        def code(symbols: Tensor) -> bytes:
+            return encode_symbols(symbols[0].flatten(1).contiguous().numpy(), tables)
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # the coder leaves the interpreter free
+            parts = self._symbols(x, self._grid(x.shape[2:]))
+            chunks = list(pool.map(code, (symbols for _, symbols in parts)))
+        return bitstream.write(header, chunks, sections)
+
+    def decompress(
+        self, data: bytes | memoryview, *, dtype: torch.dtype = torch.float32, salvage: bool = False
+    ) -> Shaped[Tensor, "1 c *space"]:
+        """Return the signal of a file, of the size that was compressed.
+
+        Args:
+            data: the file's bytes.
+            dtype: torch.float32 for [-1, 1], torch.uint8 or torch.uint16 for samples of that depth.
+            salvage: replace damaged chunks by the latents of flat grey instead of failing.
+
+        Raises:
+            BitstreamError: whatever else the bytes are.
+        """
+        file = bitstream.read(data, salvage)
+        return self.decompress_file(file, dtype)
+
+    @torch.inference_mode()
+    def decompress_file(self, file: bitstream.File, dtype: torch.dtype) -> Shaped[Tensor, "1 c *space"]:
+        """Return the signal of a file that `bitstream.read` has parsed."""
+        return self._decode(self._latents(file), self._space(file.header), dtype, DECODE_TILE)
+
+    @torch.inference_mode()
+    def read_latents(self, data: bytes | memoryview) -> Float[Tensor, "1 d *grid"]:
+        """Return the latents of a file by entropy decoding alone: what a task trains on.
+
+        Raises:
+            BitstreamError: whatever else the bytes are.
+        """
+        return self._latents(bitstream.read(data))
+
+    def _grid(self, space: Sequence[int]) -> list[int]:
+        return [-(-n // self.stride) for n in space]
+
+    def _space(self, header: Header) -> list[int]:
+        """Sides of the signal that a header announces."""
+        if header.model != self.digest:
+            raise BitstreamError(
+                f"the file was made by weights {header.model.hex()}; {self.name or 'this codec'} is "
+                f"{self.digest.hex()}"
+            )
+        if header.kind != self.kind:
+            raise BitstreamError(f"the file holds {header.kind}; {self.name} decodes {self.kind}")
+        if self.kind == "image":
+            return [header.shape[1], header.shape[0]]
+        if header.shape[0] != self.channels:
+            raise BitstreamError(f"{header.shape[0]} channels; {self.name} has {self.channels}")
+        return [header.shape[1]]
+
+    def _symbols(self, x: Tensor, grid: list[int]) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+        """Yield each chunk's region of the grid and its symbols."""
+        for region in bitstream.tiles(grid, bitstream.CHUNK[self.kind]):
+            wide, inner = _extended(region, grid, self.analysis_halo)
+            part = _to_float(x[(..., *(slice(r.start * self.stride, r.stop * self.stride) for r in wide))])
+            lacking = [(r.stop - r.start) * self.stride - n for r, n in zip(wide, part.shape[2:], strict=True)]
+            if any(lacking):
+                part = F.pad(part, [m for n in reversed(lacking) for m in (0, n)], mode="replicate")
+            yield region, self.bottleneck.to_symbols(self.analysis(part)[(..., *inner)])
+
+    def _latents(self, file: bitstream.File) -> Tensor:
+        grid = self._grid(self._space(file.header))
+        regions = bitstream.tiles(grid, bitstream.CHUNK[self.kind])
+        if len(regions) != len(file.chunks):
+            raise BitstreamError(f"{len(file.chunks)} chunks; a signal of this size has {len(regions)}")
+        tables = self.bottleneck.tables()
+
+        def read(region: tuple[slice, ...], chunk: bytes | None) -> None:
+            size = [r.stop - r.start for r in region]
+            if chunk is None:
+                symbols = np.zeros((self.latent_dim, prod(size)), np.int32)
+            else:
+                symbols = decode_symbols(chunk, tables, prod(size))
+            part = torch.from_numpy(symbols).reshape(1, self.latent_dim, *size)
+            y_hat[(..., *region)] = self.bottleneck.from_symbols(part)
+
+        y_hat = torch.empty(1, self.latent_dim, *grid)
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(torch.inference_mode()(read), regions, file.chunks))
+        return y_hat
+
+    def _decode(self, y: Tensor, space: list[int], dtype: torch.dtype, tile: int) -> Tensor:
+        x_hat = torch.empty(len(y), self.channels, *space, dtype=dtype)
+        grid = list(y.shape[2:])
+        side = max(grid) if self.synthesis_halo is None else tile
+        for region in bitstream.tiles(grid, side):
+            wide, inner = _extended(region, grid, self.synthesis_halo)
+            part = self.synthesis(y[(..., *wide)])
+            inner = tuple(slice(r.start * self.stride, r.stop * self.stride) for r in inner)
+            target = x_hat[(..., *(slice(r.start * self.stride, r.stop * self.stride) for r in region))]
+            source = part[(..., *inner)]
+            target.copy_(_from_float(source[(..., *(slice(n) for n in target.shape[2:]))], dtype))
+        return x_hat
+
+    def _check_signal(self, x: Tensor) -> None:
+        if x.dim() != self.ndim + 2 or x.shape[1] != self.channels or 0 in x.shape:
+            axes = {1: "t", 2: "h, w", 3: "f, h, w"}[self.ndim]
+            raise ValueError(f"expected a signal (b, {self.channels}, {axes}), not empty; found {tuple(x.shape)}")
+        if x.dtype not in (torch.float32, torch.uint8, torch.uint16):
+            raise ValueError(f"expected float32 in [-1, 1], uint8 or uint16; found {x.dtype}")
+
+    def _check_latents(self, y: Tensor) -> None:
+        if y.dim() != self.ndim + 2 or y.shape[1] != self.latent_dim or 0 in y.shape:
+            raise ValueError(f"expected latents (b, {self.latent_dim}, ...), not empty; found {tuple(y.shape)}")
+
+
+def _extended(
+    region: tuple[slice, ...], grid: Sequence[int], halo: int | None
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return a region with its halo, as far as the grid goes, and the region within that."""
+    wide, inner = [], []
+    for r, n in zip(region, grid, strict=True):
+        start, stop = (0, n) if halo is None else (max(0, r.start - halo), min(n, r.stop + halo))
+        wide.append(slice(start, stop))
+        inner.append(slice(r.start - start, r.stop - start))
+    return tuple(wide), tuple(inner)
+
+
+def _to_float(x: Tensor) -> Tensor:
+    if x.dtype == torch.float32:
+        return x
+    scale = 255 if x.dtype == torch.uint8 else 65535
+    return x.to(torch.float32).mul_(2 / scale).sub_(1)
+
+
+def _from_float(x: Tensor, dtype: torch.dtype) -> Tensor:
+    x = x.clamp(-1, 1)
+    if dtype == torch.float32:
+        return x
+    scale = {torch.uint8: 255, torch.uint16: 65535}[dtype]
+    return x.add_(1).mul_(scale / 2).round_().to(dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from safetensors.torch import load as parse_weights
 from safetensors.torch import save as format_weights
 
+from codomain.codecs.bitstream import SECTION_NAMES, BitstreamError, File, Flag
 from codomain.codecs.codec import Codec
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +50,45 @@ def load(name: str) -> Codec:
     load_weights(codec, data)
     codec.name, codec.digest = name, bytes.fromhex(digest)[:8]
     return codec
+
+
+def name_of(digest: bytes) -> str:
+    """Return the model whose weights have this 8-byte digest.
+
+    Raises:
+        BitstreamError: if none that ships has.
+    """
+    for name, record in index().items():
+        if record["sha256"].startswith(digest.hex()):
+            return name
+    raise BitstreamError(f"made by unknown weights {digest.hex()}; known models: {', '.join(names())}")
+
+
+def describe(file: File, n_bytes: int) -> dict[str, Any]:
+    """Return what a file says of itself, for people and for JSON."""
+    header = file.header
+    try:
+        model = name_of(header.model)
+    except BitstreamError:
+        model = "unknown"
+    axes = {"image": ("width", "height"), "sound": ("channels", "samples", "sample_rate_hz")}.get(
+        header.kind, ("width", "height", "frames", "rate_numerator", "rate_denominator")
+    )
+    positions = header.shape[1] if header.kind == "sound" else prod(header.shape[:3])
+    return {
+        "kind": header.kind,
+        **dict(zip(axes, header.shape, strict=True)),
+        "depth": header.depth,
+        "model": model,
+        "weights": header.model.hex(),
+        "version": file.version,
+        "n_bytes": n_bytes,
+        "bpp": round(8 * n_bytes / positions, 4),
+        "flags": [flag.name for flag in Flag if flag in header.flags],
+        "sections": {SECTION_NAMES.get(tag, str(tag)): len(body) for tag, body in file.sections.items()},
+        "chunks": [0 if chunk is None else len(chunk) for chunk in file.chunks],
+        "damage": file.damage,
+    }
 
 
 def build(config: Path) -> Codec:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from codomain.kernels.wpt import Mode, iwpt
+from codomain.kernels.wpt import Mode, iwpt, reach
 
 
 def convolution(ndim: int) -> type[nn.Conv1d] | type[nn.Conv2d]:
@@ -61,9 +62,9 @@ class PacketRefiner(nn.Module):
             bands = channels << ((level - 1 - i) * ndim)
             self.nets.append(_PacketNet(bands, carried >> ndim, width, depth, ndim))
             carried = width
-        # in latents: three taps of the iwpt at every level (9/7: 4 samples each way), one per convolution
-        grid = [2.0 ** -(i + 1) for i in range(len(widths))]
-        self.halo = int(5 + sum((2 * depth + 2) * g for depth, g in zip(blocks, grid, strict=True))) + 1
+        # how far an output looks, in latents: one position of a finer and finer grid per convolution
+        looks = [reach(1, wavelet) * 2.0**-i + (2 * depth + 2) * 2.0 ** -(i + 1) for i, depth in enumerate(blocks)]
+        self.halo: int | None = ceil(sum(looks) + reach(self.level, wavelet) * 2.0 ** -len(widths))
 
     def forward(self, y_hat: Float[Tensor, "b d *grid"]) -> Float[Tensor, "b packets *finer"]:
         """Return packets of `level` levels."""
@@ -120,7 +121,7 @@ class AttentionDecoder(nn.Module):
         width: features.
     """
 
-    halo = None
+    halo: int | None = None
 
     def __init__(self, latent_dim: int, channels: int, level: int = 3, width: int = 768) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from torch import Tensor
 from codomain.codecs.bottleneck import Bottleneck
 from codomain.codecs.codec import Codec
 from codomain.codecs.synthesis import AttentionDecoder, PacketRefiner, convolution
-from codomain.kernels.wpt import Mode, iwpt, wpt
+from codomain.kernels.wpt import Mode, iwpt, reach, wpt
 
 
 class WaLLoC(Codec):
@@ -44,7 +44,11 @@ class WaLLoC(Codec):
         mode: Mode = "symmetric",
     ) -> None:
         super().__init__(bottleneck)
+        self.kind = "sound" if ndim == 1 else "image"
         self.channels, self.ndim, self.level, self.latent_dim = channels, ndim, level, latent_dim
+        self.stride = 1 << level
+        self.analysis_halo = None if mode == "periodization" else reach(level, wavelet)
+        self.synthesis_halo = None if mode == "periodization" else decoder.halo
         self.wavelet, self.mode = wavelet, mode
         self.encoder = convolution(ndim)(channels << (level * ndim), latent_dim, 1)
         self.decoder = decoder
