@@ -24,7 +24,8 @@ from codomain.codecs.bitstream import BitstreamError, Flag, Header
 from codomain.codecs.bottleneck import Bottleneck
 from codomain.codecs.coder import decode_symbols, encode_symbols
 
-DECODE_TILE = 128  # latents; a tile of 1024 x 1024 pixels takes about 150 MB
+ENCODE_TILE = 192  # latents; 1536 x 1536 pixels take about 100 MB
+DECODE_TILE = 128  # latents; 1024 x 1024 pixels take about 150 MB
 
 
 class CodecOutput(NamedTuple):
@@ -96,7 +97,7 @@ class Codec(nn.Module):
         self._check_signal(x)
         grid = self._grid(x.shape[2:])
         y_hat = torch.empty(len(x), self.latent_dim, *grid)
-        for region, symbols in self._symbols(x, grid):
+        for region, symbols in self._analyse(x, grid):
             y_hat[(..., *region)] = self.bottleneck.from_symbols(symbols)
         return y_hat
 
@@ -139,14 +140,16 @@ class Codec(nn.Module):
             raise ValueError(f"compress takes one signal, b = 1; found {tuple(x.shape)}")
         shape = (*reversed(x.shape[2:]),) if self.kind == "image" else (x.shape[1], x.shape[2], sample_rate)
         header = Header(self.kind, self.digest, shape, depth, flags=flags)
-        tables = self.bottleneck.tables()
+        tables, grid = self.bottleneck.tables(), self._grid(x.shape[2:])
+        symbols = torch.empty(self.latent_dim, *grid, dtype=torch.int32)
+        for region, part in self._analyse(x, grid):
+            symbols[(..., *region)] = part[0]
 
-        def code(symbols: Tensor) -> bytes:
-            return encode_symbols(symbols[0].flatten(1).contiguous().numpy(), tables)
+        def code(region: tuple[slice, ...]) -> bytes:
+            return encode_symbols(symbols[(..., *region)].flatten(1).contiguous().numpy(), tables)
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # the coder leaves the interpreter free
-            parts = self._symbols(x, self._grid(x.shape[2:]))
-            chunks = list(pool.map(code, (symbols for _, symbols in parts)))
+            chunks = list(pool.map(code, bitstream.tiles(grid, bitstream.CHUNK[self.kind])))
         return bitstream.write(header, chunks, sections)
 
     def decompress(
@@ -197,9 +200,9 @@ class Codec(nn.Module):
             raise BitstreamError(f"{header.shape[0]} channels; {self.name} has {self.channels}")
         return [header.shape[1]]
 
-    def _symbols(self, x: Tensor, grid: list[int]) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
-        """Yield each chunk's region of the grid and its symbols."""
-        for region in bitstream.tiles(grid, bitstream.CHUNK[self.kind]):
+    def _analyse(self, x: Tensor, grid: list[int]) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+        """Yield regions of the grid and their symbols."""
+        for region in bitstream.tiles(grid, max(grid) if self.analysis_halo is None else ENCODE_TILE):
             wide, inner = _extended(region, grid, self.analysis_halo)
             part = _to_float(x[(..., *(slice(r.start * self.stride, r.stop * self.stride) for r in wide))])
             lacking = [(r.stop - r.start) * self.stride - n for r, n in zip(wide, part.shape[2:], strict=True)]

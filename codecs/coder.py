@@ -105,6 +105,11 @@ class Tables:
         return np.ascontiguousarray(ends - self.all_freqs)
 
     @cached_property
+    def inverses(self) -> npt.NDArray[np.uint64]:
+        """(c, k + 1) reciprocals of the frequencies."""
+        return rans.inverses(self.all_freqs)
+
+    @cached_property
     def slots(self) -> npt.NDArray[np.uint16]:
         """(c, 2**precision) column of each slot."""
         columns = np.tile(np.arange(self.escape + 1, dtype=np.uint16), len(self))
@@ -160,9 +165,12 @@ class Encoder:
         rows = _concatenate([r for _, r in self.steps])
         tables, run = self.tables, rans.encode_reference if self.reference else rans.encode
         lanes = rans.lanes_for(len(columns))
-        states, words = run(columns, rows, tables.all_freqs, tables.starts, tables.precision, lanes)
+        states, words = run(
+            columns, rows, tables.all_freqs, tables.starts, tables.inverses, tables.precision, lanes
+        )
         head = write_varint(len(self.escapes)) + bytes(self.escapes)
-        return head + states.astype("<u4").tobytes() + words.astype("<u2").tobytes()
+        little = (states.astype("<u4", copy=False), words.astype("<u2", copy=False))
+        return b"".join((head, *(memoryview(part).cast("B") for part in little)))
 
 
 class Decoder:

@@ -19,7 +19,7 @@ Source: Duda, "Asymmetric numeral systems", 2013; interleaving: Giesen, "Interle
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int32, UInt16, UInt32
+from jaxtyping import Int32, UInt16, UInt32, UInt64
 
 START = 1 << 16
 MAX_LANES = 16
@@ -35,16 +35,20 @@ def encode(
     rows: UInt16[np.ndarray, " n"],
     freqs: UInt32[np.ndarray, "c k"],
     starts: UInt32[np.ndarray, "c k"],
+    inverses: UInt64[np.ndarray, "c k"],
     precision: int,
     lanes: int,
 ) -> tuple[UInt32[np.ndarray, " lanes"], UInt16[np.ndarray, " m"]]:
-    """Code column ``columns[i]`` of table ``rows[i]``; return the states and the words for `decode`."""
+    """Code column ``columns[i]`` of table ``rows[i]``; return the states and the words for `decode`.
+
+    ``inverses`` are those of `inverses`, which a caller keeps with its tables.
+    """
     from codomain.kernels import rans_numba
 
     words = np.empty(len(columns) + 1, np.uint16)
     states = np.full(lanes, START, np.uint32)
-    first = rans_numba.encode(columns, rows, freqs, starts, precision, states, words)
-    return states, words[first:].copy()
+    first = rans_numba.encode(columns, rows, freqs, starts, inverses, precision, states, words)
+    return states, words[first:]
 
 
 def decode(
@@ -80,15 +84,33 @@ def decode(
     return columns, int(cursor)
 
 
+def inverses(freqs: UInt32[np.ndarray, "c k"]) -> UInt64[np.ndarray, "c k"]:
+    """Return ``m << 8 | s`` such that ``x // freq == x * m >> s``, for the x that a coder divides.
+
+    With b = ceil(log2 freq), s = 32 + b and m = ceil(2**s / freq), so that m * freq = 2**s + e with
+    0 <= e < freq <= 2**b. The quotient is exact when x * e < 2**s, which holds as x < 2**32. The product fits 64
+    bits: x < freq << (32 - P), hence x * m < 2**(32 - P) * (2**s + freq) <= 2**64. m has at most 33 bits.
+    (Granlund and Montgomery, "Division by invariant integers using multiplication", 1994.)
+    """
+    f = np.maximum(freqs, 1).astype(np.uint64)
+    b = np.zeros_like(f)
+    for bit in range(17):
+        b += f > np.uint64(1 << bit)
+    s = np.uint64(32) + b
+    m = ((np.uint64(1) << s) + f - np.uint64(1)) // f
+    return m << np.uint64(8) | s
+
+
 def encode_reference(
     columns: UInt16[np.ndarray, " n"],
     rows: UInt16[np.ndarray, " n"],
     freqs: UInt32[np.ndarray, "c k"],
     starts: UInt32[np.ndarray, "c k"],
+    inverses: UInt64[np.ndarray, "c k"] | None,
     precision: int,
     lanes: int,
 ) -> tuple[UInt32[np.ndarray, " lanes"], UInt16[np.ndarray, " m"]]:
-    """`encode`, as specified."""
+    """`encode`, as specified; it divides, without inverses."""
     f, s = freqs[rows, columns].astype(np.uint64), starts[rows, columns].astype(np.uint64)
     x = np.full(lanes, START, np.uint64)
     p = np.uint64(precision)

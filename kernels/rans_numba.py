@@ -13,53 +13,53 @@ OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "boundscheck": 
 
 
 @njit(**OPTIONS)  # type: ignore[untyped-decorator]
-def encode(columns, rows, freqs, starts, precision, states, words):  # type: ignore[no-untyped-def]
-    """Fill ``words`` from its end; return the index of the first one."""
-    lanes = len(states)
-    n = len(columns)
-    free = len(words)
-    p = uint64(precision)
-    room = uint64(32) - p
-    lane = (n - 1) % lanes
-    for i in range(n - 1, -1, -1):
+def encode(columns, rows, freqs, starts, inverses, precision, states, words):  # type: ignore[no-untyped-def]
+    """Fill ``words`` from its end; return the index of the first one. ``words[0]`` is scratch."""
+    lanes, n = uint64(len(states)), uint64(len(columns))
+    p, one, low16 = uint64(precision), uint64(1), uint64(0xFFFF)
+    whole, room = one << p, uint64(32) - p
+    last = uint64(len(words)) - one  # where the next word goes; unsigned indices need no wrap-around
+    lane = (n - one) % lanes
+    for j in range(n):
+        i = n - one - uint64(j)
         row, column = rows[i], columns[i]
-        f = uint64(freqs[row, column])
+        f, inverse = uint64(freqs[row, column]), inverses[row, column]
         x = uint64(states[lane])
-        if x >= f << room:
-            free -= 1
-            words[free] = np.uint16(x & uint64(0xFFFF))
-            x >>= uint64(16)
-        # both fit 32 bits, where division is twice as fast
-        q = np.uint32(x) // np.uint32(f)
-        states[lane] = np.uint32((uint64(q) << p) + (x - uint64(q) * f) + uint64(starts[row, column]))
-        lane = lanes - 1 if lane == 0 else lane - 1
-    return free
+        # no branch: which lanes emit is noise, and half of such branches would be mispredicted
+        full = uint64(x >= f << room)
+        words[last] = np.uint16(x & low16)
+        last -= full
+        x >>= full << uint64(4)
+        q = (x * (inverse >> uint64(8))) >> (inverse & uint64(0xFF))
+        states[lane] = np.uint32(x + q * (whole - f) + uint64(starts[row, column]))
+        lane = lanes - one if lane == uint64(0) else lane - one
+    return last + one
 
 
 @njit(**OPTIONS)  # type: ignore[untyped-decorator]
 def decode(words, cursor, states, position, rows, freqs, starts, slots, precision, columns):  # type: ignore[no-untyped-def]
     """Fill ``columns``; return the new cursor. ``words`` ends in one 0 that is not part of the payload."""
-    lanes = len(states)
-    p = uint64(precision)
-    mask = (uint64(1) << p) - uint64(1)
-    lane = position % lanes
-    n_words = len(words) - 1
-    for i in range(len(rows)):
+    lanes, n_words = uint64(len(states)), uint64(len(words)) - uint64(1)
+    p, one, start = uint64(precision), uint64(1), uint64(65536)
+    mask = (one << p) - one
+    lane, at = uint64(position) % lanes, uint64(cursor)
+    for j in range(uint64(len(rows))):
+        i = uint64(j)
         row = rows[i]
         x = uint64(states[lane])
         slot = x & mask
         column = slots[row, slot]
         columns[i] = column
         x = uint64(freqs[row, column]) * (x >> p) + slot - uint64(starts[row, column])
-        # no branch: which lanes refill is noise, half of such branches would be mispredicted
-        low = uint64(x < uint64(65536))
-        x = x << (low << uint64(4)) | low * uint64(words[min(cursor, n_words)])
-        cursor += np.int64(low)
+        # no branch: which lanes refill is noise, and half of such branches would be mispredicted
+        low = uint64(x < start)
+        x = x << (low << uint64(4)) | low * uint64(words[min(at, n_words)])
+        at += low
         states[lane] = np.uint32(x)
-        lane += 1
+        lane += one
         if lane == lanes:
-            lane = 0
-    return cursor
+            lane = uint64(0)
+    return at
 
 
 @njit(**OPTIONS)  # type: ignore[untyped-decorator]

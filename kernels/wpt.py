@@ -57,6 +57,10 @@ def wpt(
         raise ValueError(f"level={level} needs sides divisible by {side}; x is {tuple(x.shape)}")
     if level == 0:
         return x
+    if _is_compiled(x, wavelet):
+        from codomain.kernels import wpt_numba
+
+        return wpt_numba.analyse(x, level, _halves(wavelet)[0], mode == "periodization")
     batch, channels = x.shape[:2]
     for axis in range(ndim):
         before, (n, *after) = x.shape[2 : 2 + axis], x.shape[2 + axis :]
@@ -81,6 +85,10 @@ def iwpt(
         )
     if level == 0:
         return X
+    if _is_compiled(X, wavelet):
+        from codomain.kernels import wpt_numba
+
+        return wpt_numba.synthesise(X, level, _halves(wavelet)[1], mode == "periodization")
     batch, channels = X.shape[0], X.shape[1] // side**ndim
     x = _from_natural(X, channels, level, ndim)
     for axis in reversed(range(ndim)):
@@ -222,7 +230,7 @@ def _axis_map(level: int, wavelet: str, mode: Mode, inverse: bool) -> _AxisMap:
     rows = matrix.reshape(blocks, side, blocks * side)
     inner = [np.roll(middle, (k - 2 * reach) * side, axis=1) for k in range(blocks)]
     differs = np.flatnonzero(np.abs(rows - inner).max((1, 2)) > 1e-13)
-    edge = side * int(np.minimum(differs, blocks - 1 - differs).max() + 1)
+    edge = side * int(np.minimum(differs, blocks - 1 - differs).max(initial=0) + 1)
     return _AxisMap(kernel, first, matrix[:edge, :here], matrix[-edge:, -here:])
 
 
@@ -309,6 +317,20 @@ def _convolve(
         out = F.conv2d(x.squeeze(4), kernel[..., None, :], stride=(1, stride), padding=(0, padding))
         return out.unsqueeze(4)
     return F.conv3d(x, kernel[:, :, None, :, None], stride=(1, stride, 1), padding=(0, padding, 0))
+
+
+def _is_compiled(x: Tensor, wavelet: str) -> bool:
+    """Whether the compiled CPU path takes it: pictures, outside of training."""
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not (x.requires_grad and torch.is_grad_enabled())
+    return plain and x.dim() == 4 and wavelet == "bior4.4"
+
+
+@cache
+def _halves(wavelet: str) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Return ((low, high) of the analysis, of the synthesis) of symmetric filters, from the centre outwards."""
+    dec_lo, dec_hi, rec_lo, rec_hi = (np.trim_zeros(f).astype(np.float32) for f in filters(wavelet))
+    halves = [f[len(f) // 2 :].copy() for f in (dec_lo, dec_hi, rec_lo, rec_hi)]
+    return (halves[0], halves[1]), (halves[2], halves[3])
 
 
 def _to_natural(x: Tensor, channels: int, level: int, ndim: int) -> Tensor:

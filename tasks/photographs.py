@@ -54,8 +54,9 @@ class Photographs(L.LightningDataModule):
         self.val_files = [p for p in files if p in held] or files[:1]
 
     def train_dataloader(self) -> DataLoader[Tensor]:
-        """An endless stream."""
-        crops = _RandomCrops(self.train_files, self.crop, self.memory_mb, self.seed)
+        """An endless stream; a resumed run sees other crops than its beginning did."""
+        seed = self.seed + (self.trainer.global_step if self.trainer else 0)
+        crops = _RandomCrops(self.train_files, self.crop, self.memory_mb, seed)
         return DataLoader(crops, batch_size=self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
@@ -114,7 +115,8 @@ def _read(path: Path, least: int) -> np.ndarray:
         rgb = image.convert("RGB")
         short = min(rgb.size)
         if short < least:
-            rgb = rgb.resize(tuple(max(least, round(n * least / short)) for n in rgb.size), Image.Resampling.BICUBIC)
+            width, height = (max(least, round(n * least / short)) for n in rgb.size)
+            rgb = rgb.resize((width, height), Image.Resampling.BICUBIC)
         return np.asarray(rgb)
 
 

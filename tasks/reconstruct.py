@@ -47,8 +47,9 @@ class Reconstruct(L.LightningModule):
         decoder_only_after: float = 0.85,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["codec"])
-        self.codec = codec
+        self.codec, self.lmbda, self.start_bpp = codec, lmbda, start_bpp
+        self.rates = {"decoder": lr, "encoder": encoder_lr, "density": density_lr}
+        self.warmup, self.decoder_only_after = warmup, decoder_only_after
         self.codec.bottleneck.prepare_training()
 
     def forward(self, x: Float[Tensor, "b c *space"]) -> CodecOutput:
@@ -58,21 +59,20 @@ class Reconstruct(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Start from the data, unless a checkpoint is resumed."""
-        if self.trainer.ckpt_path is None and self.hparams["start_bpp"] is not None:
+        if self.trainer.ckpt_path is None and self.start_bpp is not None:
             loader = iter(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
             x = torch.cat([next(loader) for _ in range(24)])
-            self.codec.start(x.to(self.device), self.hparams["start_bpp"])
+            self.codec.start(x.to(self.device), self.start_bpp)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """One batch of signals in [-1, 1]."""
         total = max(1, int(self.trainer.estimated_stepping_batches))
-        decoder_only = self.global_step >= self.hparams["decoder_only_after"] * total
+        decoder_only = self.global_step >= self.decoder_only_after * total
         for name, parameter in self.codec.named_parameters():
             if not name.startswith("decoder") and not name.endswith("quantiles"):
                 parameter.requires_grad_(not decoder_only)
         output, mse, bpp = self._measure(batch)
-        lmbda = self.hparams["lmbda"]
-        loss = bpp + lmbda * 255**2 / 4 * mse + output.loss if lmbda else mse + output.loss
+        loss = (bpp + self.lmbda * 255**2 / 4 * mse if self.lmbda else mse) + output.loss
         self.log_dict({"train/loss": loss, "train/bpp": bpp, "train/psnr": _psnr(mse)}, prog_bar=True)
         return loss
 
@@ -87,18 +87,18 @@ class Reconstruct(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam with one rate for the decoder, one for encoder and steps, one for the density."""
-        groups: dict[str, list[Tensor]] = {"lr": [], "encoder_lr": [], "density_lr": []}
+        groups: dict[str, list[Tensor]] = {name: [] for name in self.rates}
         for name, parameter in self.codec.named_parameters():
-            key = "lr" if name.startswith("decoder") else "density_lr" if ".density." in name else "encoder_lr"
+            key = "decoder" if name.startswith("decoder") else "density" if ".density." in name else "encoder"
             groups[key].append(parameter)
         optimizer = torch.optim.Adam(
-            [{"params": p, "lr": self.hparams[key]} for key, p in groups.items() if p], betas=(0.9, 0.99)
+            [{"params": p, "lr": self.rates[key]} for key, p in groups.items() if p], betas=(0.9, 0.99)
         )
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        warmup = self.hparams["warmup"]
+        total, warmup = max(1, int(self.trainer.estimated_stepping_batches)), self.warmup
 
         def factor(step: int) -> float:
-            return min(1.0, (step + 1) / (warmup + 1)) * (0.505 + 0.495 * math.cos(math.pi * min(1, step / total)))
+            cosine = 0.505 + 0.495 * math.cos(math.pi * min(1, step / total))
+            return min(1.0, (step + 1) / (warmup + 1)) * cosine
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -116,8 +116,8 @@ class Reconstruct(L.LightningModule):
 
         folder = Path(self.trainer.log_dir) / "samples"
         folder.mkdir(parents=True, exist_ok=True)
-        rows = torch.cat((x[:8], x_hat[:8].clamp(-1, 1)))
-        save_image(rows, folder / f"step_{self.global_step:06d}.png", nrow=min(8, len(x)), value_range=(-1, 1), normalize=True)
+        rows = (torch.cat((x[:8], x_hat[:8].clamp(-1, 1))) + 1) / 2
+        save_image(rows, folder / f"step_{self.global_step:06d}.png", nrow=min(8, len(x)))
 
 
 def _psnr(mse: Tensor) -> Tensor:
