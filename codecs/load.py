@@ -103,7 +103,10 @@ def build(config: Path) -> Codec:
 def load_weights(codec: Codec, data: bytes) -> None:
     """Fill a codec from the bytes of a safetensors file, stored in half precision."""
     state = {k: v.float() if v.is_floating_point() else v for k, v in parse_weights(data).items()}
-    codec.load_state_dict(state)
+    missing, unexpected = codec.load_state_dict(state, strict=False)
+    missing = [name for name in missing if ".density." not in name]  # the density is of training alone
+    if missing or unexpected:
+        raise ValueError(f"these weights are another codec's: missing {missing[:3]}, unknown {unexpected[:3]}")
     codec.eval().requires_grad_(False)
 
 

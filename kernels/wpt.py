@@ -14,8 +14,8 @@ invertible for odd-length symmetric filter pairs (bior2.2, bior4.4, ...).
 Band order is "natural": channel ``((c * F + f1) * F + f2) ... `` with ``F = 2**ndim``; inside one level
 the bands stand in PyWavelets' order, 2-D: aa, da (detail along h), ad (along w), dd.
 
-All levels of one axis are one linear map. `wpt` reads that map off `wpt_reference`, and applies it as a
-single strided convolution per axis plus a small dense matrix at either end.
+Up to three levels of one axis are one linear map. `wpt` reads that map off `wpt_reference`, and applies it
+as a single strided convolution per axis plus a small dense matrix at either end.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ import numpy as np
 import pywt
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 Mode = Literal["periodization", "symmetric"]
+STEP = 3  # levels in one convolution: its taps double with every level
 
 
 def wpt(
-    x: Float[Tensor, "b c *space"], level: int, wavelet: str = "bior4.4", mode: Mode = "symmetric"
+    x: Shaped[Tensor, "b c *space"], level: int, wavelet: str = "bior4.4", mode: Mode = "symmetric"
 ) -> Float[Tensor, "b d *grid"]:
     """Split a signal into wavelet packets; differentiable, float32 or float64.
 
     Args:
-        x: signal with 1, 2 or 3 axes after batch and channel; each a multiple of ``2**level``.
+        x: float signal with 1, 2 or 3 axes after batch and channel; each a multiple of ``2**level``.
         level: how often each axis is halved.
         wavelet: a PyWavelets name.
         mode: "periodization" or "symmetric".
@@ -61,6 +62,8 @@ def wpt(
         from codomain.kernels import wpt_numba
 
         return wpt_numba.analyse(x, level, _halves(wavelet)[0], mode == "periodization")
+    if level > STEP:
+        return wpt(wpt(x, STEP, wavelet, mode), level - STEP, wavelet, mode)
     batch, channels = x.shape[:2]
     for axis in range(ndim):
         before, (n, *after) = x.shape[2 : 2 + axis], x.shape[2 + axis :]
@@ -70,7 +73,7 @@ def wpt(
 
 
 def iwpt(
-    X: Float[Tensor, "b d *grid"], level: int, wavelet: str = "bior4.4", mode: Mode = "symmetric"
+    X: Shaped[Tensor, "b d *grid"], level: int, wavelet: str = "bior4.4", mode: Mode = "symmetric"
 ) -> Float[Tensor, "b c *space"]:
     """Rebuild the signal from wavelet packets: the exact inverse of `wpt` with the same arguments.
 
@@ -89,6 +92,8 @@ def iwpt(
         from codomain.kernels import wpt_numba
 
         return wpt_numba.synthesise(X, level, _halves(wavelet)[1], mode == "periodization")
+    if level > STEP:
+        return iwpt(iwpt(X, level - STEP, wavelet, mode), STEP, wavelet, mode)
     batch, channels = X.shape[0], X.shape[1] // side**ndim
     x = _from_natural(X, channels, level, ndim)
     for axis in reversed(range(ndim)):
@@ -152,6 +157,8 @@ def reach(level: int, wavelet: str = "bior4.4") -> int:
 
     Then `wpt` and `iwpt` of the part agree, off the extension, with those of the whole.
     """
+    if level > STEP:
+        return reach(level - STEP, wavelet) + -(-reach(STEP, wavelet) // (1 << (level - STEP)))
     return max(
         len(_axis_map(level, wavelet, "symmetric", inverse).left) >> level for inverse in (False, True)
     )
@@ -262,7 +269,7 @@ def _analyse(
         return dense(str(blocks), x)
     kernel = _constant(*const, "kernel", x.dtype, x.device)
     if mode == "periodization":
-        margin = edge * side
+        margin = ends * side
         x = torch.cat((x[:, :, -margin:], x, x[:, :, :margin]), dim=2)
         start = margin + axis.first
         x = x[:, :, start : start + (blocks - 1) * side + kernel.shape[1]]
@@ -291,8 +298,8 @@ def _synthesise(
         return dense(str(blocks), X)
     kernel = _constant(*const, "kernel", X.dtype, X.device)
     if mode == "periodization":
-        X = torch.cat((X[:, :, :, -edge:], X, X[:, :, :, :edge]), dim=3)
-        start = edge + axis.first
+        X = torch.cat((X[:, :, :, -ends:], X, X[:, :, :, :ends]), dim=3)
+        start = ends + axis.first
         X = X[:, :, :, start : start + blocks + kernel.shape[2] - 1]
         return _convolve(X, kernel, stride=1, padding=0).movedim(1, 3).flatten(2, 3)
     out = _convolve(X, kernel, stride=1, padding=-axis.first)[:, :, :, :blocks]

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from codomain.codecs.codec import Codec, CodecOutput
+from codomain.codecs.load import load_weights
 
 
 class Reconstruct(L.LightningModule):
@@ -33,6 +34,7 @@ class Reconstruct(L.LightningModule):
         density_lr: the same for the density.
         warmup: steps of linear warm-up.
         decoder_only_after: share of the run after which only the decoder is trained.
+        weights: exported weights to start from, in place of principal components: fine-tuning.
     """
 
     def __init__(
@@ -45,11 +47,12 @@ class Reconstruct(L.LightningModule):
         density_lr: float = 2e-3,
         warmup: int = 200,
         decoder_only_after: float = 0.85,
+        weights: Path | None = None,
     ) -> None:
         super().__init__()
         self.codec, self.lmbda, self.start_bpp = codec, lmbda, start_bpp
         self.rates = {"decoder": lr, "encoder": encoder_lr, "density": density_lr}
-        self.warmup, self.decoder_only_after = warmup, decoder_only_after
+        self.warmup, self.decoder_only_after, self.weights = warmup, decoder_only_after, weights
         self.codec.bottleneck.prepare_training()
 
     def forward(self, x: Float[Tensor, "b c *space"]) -> CodecOutput:
@@ -59,10 +62,17 @@ class Reconstruct(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Start from the data, unless a checkpoint is resumed."""
-        if self.trainer.ckpt_path is None and self.start_bpp is not None:
-            loader = iter(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
-            x = torch.cat([next(loader) for _ in range(24)])
-            self.codec.start(x.to(self.device), self.start_bpp)
+        if self.trainer.ckpt_path is not None:
+            return
+        loader = iter(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        x = torch.cat([next(loader) for _ in range(24)]).to(self.device)
+        if self.weights is not None:
+            load_weights(self.codec, self.weights.read_bytes())
+            self.codec.train().requires_grad_(True)
+            with torch.no_grad():
+                self.codec.bottleneck.start(self.codec.analysis(x).movedim(1, -1).flatten(0, -2))
+        elif self.start_bpp is not None:
+            self.codec.start(x, self.start_bpp)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """One batch of signals in [-1, 1]."""

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from codomain.codecs.bottleneck import EntropyBottleneck
+from codomain.codecs.synthesis import PacketRefiner
+from codomain.codecs.walloc import WaLLoC
+from PIL import Image
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture(scope="session")
+def photo() -> torch.Tensor:
+    """Chelsea the cat, (1, 3, 300, 451), uint8."""
+    return torch.from_numpy(np.array(Image.open(DATA / "chelsea.png").convert("RGB"))).permute(2, 0, 1)[None]
+
+
+def small_walloc(ndim: int = 2, channels: int = 3, latent_dim: int = 12, level: int = 3) -> WaLLoC:
+    """An untrained codec with a tiny decoder, started on noise, with tables."""
+    torch.manual_seed(0)
+    codec = WaLLoC(
+        EntropyBottleneck(latent_dim),
+        PacketRefiner(latent_dim, channels, ndim, level, widths=(8, 4), blocks=(1, 1)),
+        channels=channels,
+        ndim=ndim,
+        level=level,
+        latent_dim=latent_dim,
+    )
+    x = torch.rand(8, channels, *[256] * ndim) * 2 - 1
+    codec.start(torch.nn.functional.avg_pool2d(x, 5, 1, 2) if ndim == 2 else x, 1.0)
+    for net in codec.decoder.nets:  # as after training: every convolution counts
+        torch.nn.init.normal_(net.leave.weight, std=0.02)
+    codec.bottleneck.freeze_tables()
+    return codec.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def codec() -> WaLLoC:
+    return small_walloc()
