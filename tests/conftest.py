@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,11 @@ def small_walloc(ndim: int = 2, channels: int = 3, latent_dim: int = 12, level: 
         torch.nn.init.normal_(net.leave.weight, std=0.02)
     codec.bottleneck.freeze_tables()
     return codec.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def make_codec() -> Callable[..., WaLLoC]:
+    return small_walloc
 
 
 @pytest.fixture(scope="session")

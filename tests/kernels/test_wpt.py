@@ -22,7 +22,7 @@ def noise(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
 @pytest.mark.parametrize("wavelet", ["haar", "db4", "bior2.2", "bior4.4", "sym5"])
 def test_periodization_equals_pywavelets_in_2d(wavelet: str, level: int) -> None:
     x = noise(2, 3, 80, 48)
-    tree = [pywt.WaveletPacket2D(p.numpy(), wavelet, "periodization") for p in x.flatten(0, 1)]
+    tree = [pywt.WaveletPacket2D(p.numpy(), wavelet, "periodization", maxlevel=level) for p in x.flatten(0, 1)]
     paths = ["".join(p) for p in itertools.product("ahvd", repeat=level)]
     oracle = np.stack([[t[path].data for path in paths] for t in tree]).reshape(2, -1, 80 >> level, 48 >> level)
     # PyWavelets keeps 12 digits of its filters
@@ -31,7 +31,7 @@ def test_periodization_equals_pywavelets_in_2d(wavelet: str, level: int) -> None
 
 def test_periodization_equals_pywavelets_in_1d_and_3d() -> None:
     x = noise(1, 1, 64)
-    tree = pywt.WaveletPacket(x[0, 0].numpy(), "bior4.4", "periodization")
+    tree = pywt.WaveletPacket(x[0, 0].numpy(), "bior4.4", "periodization", maxlevel=3)
     oracle = np.stack([tree["".join(p)].data for p in itertools.product("ad", repeat=3)])
     np.testing.assert_allclose(wpt(x, 3, mode="periodization")[0].numpy(), oracle, atol=3e-11)
     x = noise(1, 1, 8, 16, 24)
@@ -121,7 +121,7 @@ def test_polished_filters_are_pywavelets(wavelet: str) -> None:
 def test_constant_signal_has_one_band() -> None:
     X = wpt(torch.ones(1, 1, 64, 64, dtype=torch.float64), 3)
     assert torch.allclose(X[:, 0], torch.full_like(X[:, 0], 8.0))
-    assert X[:, 1:].abs().max() < 1e-12
+    assert X[:, 1:].abs().max() < 1e-11  # PyWavelets keeps 12 digits of the filters
 
 
 @pytest.mark.parametrize(
