@@ -11,19 +11,19 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
-
 from codomain.codecs.codec import Codec
 from codomain.codecs.coder import Tables, decode_symbols, encode_symbols
 from codomain.codecs.load import load, names
 from codomain.kernels.wpt import iwpt, wpt
+from PIL import Image
+from torch import Tensor
 
 ROUNDS = 7
 SLOW_S = 20.0  # a contender that takes longer than this is run once
@@ -148,8 +148,8 @@ def _codec() -> Iterator[Contender]:
     for name in sorted(names(), key=lambda name: "16x" not in name):  # ratios are to the 16x codec
         codec: Codec = load(name)
         data = codec.compress(x)
-        yield Contender("compress, 1024 x 1536", f"codomain {name}", lambda c=codec: c.compress(x), amount, "Pix")  # type: ignore[misc]
-        yield Contender("decompress", f"codomain {name}", lambda c=codec, d=data: c.decompress(d), amount, "Pix")  # type: ignore[misc]
+        yield Contender("compress, 1024 x 1536", f"codomain {name}", partial(codec.compress, x), amount, "Pix")
+        yield Contender("decompress", f"codomain {name}", partial(codec.decompress, data), amount, "Pix")
     for format, quality in (("WEBP", 40), ("JPEG", 85)):
 
         def save(format: str = format, quality: int = quality) -> io.BytesIO:
@@ -173,7 +173,10 @@ def _pytorch_wavelets() -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], 
     """Return the packet cascade and its inverse as the walloc package writes them."""
     from pytorch_wavelets import DWTForward, DWTInverse
 
-    analysis, synthesis = DWTForward(J=1, mode="periodization", wave="bior4.4"), DWTInverse("bior4.4", "periodization")
+    analysis, synthesis = (
+        DWTForward(J=1, mode="periodization", wave="bior4.4"),
+        DWTInverse("bior4.4", "periodization"),
+    )
 
     def forward(x: Tensor) -> Tensor:
         for _ in range(3):
@@ -225,7 +228,8 @@ def _test_picture(height: int, width: int) -> np.ndarray:
     planes = np.fft.irfft2(spectrum, (height, width))
     planes[0:1] = planes.mean(0)
     planes = 0.8 * planes[0:1] / planes[0].std() + 0.2 * planes / planes.std((1, 2), keepdims=True)
-    return np.clip(127.5 + 45 * planes.transpose(1, 2, 0), 0, 255).astype(np.uint8)
+    picture: np.ndarray = np.clip(127.5 + 45 * planes.transpose(1, 2, 0), 0, 255).astype(np.uint8)
+    return picture
 
 
 def _installed(package: str) -> bool:

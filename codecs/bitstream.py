@@ -64,6 +64,9 @@ class Flag(IntFlag):
     ORIENTED = 2
 
 
+NO_FLAGS = Flag(0)
+
+
 @dataclass(frozen=True)
 class Header:
     """What a file says of its signal.
@@ -83,7 +86,7 @@ class Header:
     shape: tuple[int, ...]
     depth: int = 8
     quality: int = 0
-    flags: Flag = Flag(0)
+    flags: Flag = NO_FLAGS
 
 
 @dataclass(frozen=True)

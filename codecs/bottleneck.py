@@ -1,19 +1,18 @@
 """Bottleneck: makes latents discrete and prices them; `EntropyBottleneck` is the scalar one.
 
-    y --to_symbols--> integers --coder--> bytes        (deployed: integer tables, no floats decide)
-    y --forward--> y_hat, bits, loss                   (training: a learned density gives the bits)
+y --to_symbols--> integers --coder--> bytes        (deployed: integer tables, no floats decide)
+y --forward--> y_hat, bits, loss                   (training: a learned density gives the bits)
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Int32
-from torch import Tensor, nn
-
 from codomain.codecs.coder import Tables
+from jaxtyping import Float, Int32, Integer
+from torch import Tensor, nn
 
 
 class BottleneckOutput(NamedTuple):
@@ -35,7 +34,7 @@ class Bottleneck(nn.Module):
         """Return the integers that are entropy-coded."""
         raise NotImplementedError
 
-    def from_symbols(self, symbols: Int[Tensor, "b d *grid"]) -> Float[Tensor, "b d *grid"]:
+    def from_symbols(self, symbols: Integer[Tensor, "b d *grid"]) -> Float[Tensor, "b d *grid"]:
         """Return the latents that the integers stand for."""
         raise NotImplementedError
 
@@ -76,7 +75,7 @@ class EntropyBottleneck(Bottleneck):
         self.log_step = nn.Parameter(torch.zeros(channels))
         self.register_buffer("freqs", torch.zeros(channels, 0, dtype=torch.int32))
         self.register_buffer("offsets", torch.zeros(channels, dtype=torch.int32))
-        self.density: nn.Module | None = None
+        self.density: Any = None  # CompressAI's, which has no types
         self._tables: Tables | None = None
 
     def forward(self, y: Float[Tensor, "b d *grid"]) -> BottleneckOutput:
@@ -100,7 +99,7 @@ class EntropyBottleneck(Bottleneck):
             raise ValueError("latents must be finite; found NaN or infinity in the signal")
         return v.clamp(-(2.0**30), 2.0**30).to(torch.int32)
 
-    def from_symbols(self, symbols: Int[Tensor, "b d *grid"]) -> Float[Tensor, "b d *grid"]:
+    def from_symbols(self, symbols: Integer[Tensor, "b d *grid"]) -> Float[Tensor, "b d *grid"]:
         """Multiply by the steps."""
         v = symbols.to(self.log_step.dtype)
         return v * self._per_channel(self.log_step.exp(), v)
@@ -126,7 +125,7 @@ class EntropyBottleneck(Bottleneck):
                 v = (rows / self.log_step.exp()).detach().T[None]
                 cost = self._bits(v + torch.rand_like(v) - 0.5) / len(rows)
                 fit.zero_grad()
-                cost.backward()  # type: ignore[no-untyped-call]
+                cost.backward()
                 fit.step()
 
     def prepare_training(self) -> None:
@@ -148,9 +147,9 @@ class EntropyBottleneck(Bottleneck):
         first = seen.argmax(1)
         width = int((seen.shape[1] - seen[:, ::-1].argmax(1) - first).max())
         pick = np.minimum(first[:, None] + np.arange(width), 2 * widest)
-        counts = np.where(
-            np.take_along_axis(seen, pick, 1), np.take_along_axis(mass, pick, 1) * 2.0**40, 0
-        ).astype(np.int64)
+        counts = np.where(np.take_along_axis(seen, pick, 1), np.take_along_axis(mass, pick, 1) * 2.0**40, 0).astype(
+            np.int64
+        )
         tables = Tables.from_counts(counts, first - widest, self.precision)
         self.freqs = torch.from_numpy(tables.freqs.astype(np.int32))
         self.offsets = torch.from_numpy(tables.offsets.astype(np.int32))

@@ -65,25 +65,40 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("-m", "--model", default=DEFAULT_MODEL, help="see `codomain models` (default: %(default)s)")
     sub = command(_decode, "turn .cdm files back into images", "The file names its model and its size.")
     in_out(sub, "a .cdm file")
-    sub.add_argument("--format", default="png", help="of a folder's or default outputs: png, jpg, webp, tiff, avif, bmp")
+    sub.add_argument(
+        "--format", default="png", help="of a folder's or default outputs: png, jpg, webp, tiff, avif, bmp"
+    )
     sub.add_argument("--salvage", action="store_true", help="decode the intact chunks of a damaged file")
-    for run, text in ((_info, "print what the header of .cdm files says"), (_verify, "check every byte of .cdm files")):
+    for run, text in (
+        (_info, "print what the header of .cdm files says"),
+        (_verify, "check every byte of .cdm files"),
+    ):
         sub = command(run, text)
         sub.add_argument("input", type=Path, metavar="IN", nargs="+", help="files or folders")
         sub.add_argument("--json", action="store_true", help="print one JSON object per file")
     sub = command(_models, "list the models that ship")
     sub.add_argument("--json", action="store_true", help="print the whole index as JSON")
     sub = command(_evaluate, "measure models on a folder of images", "Real files, decoded in fresh processes.")
-    sub.add_argument("--models", nargs="+", required=True, metavar="NAME", help="models; jpeg:30 or webp:40 for a baseline")
+    sub.add_argument(
+        "--models", nargs="+", required=True, metavar="NAME", help="models; jpeg:30 or webp:40 for a baseline"
+    )
     sub.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of images")
     sub.add_argument("--out", type=Path, metavar="CSV", help="also write one row per model and image")
     sub.add_argument("-f", "--force", action="store_true", help="replace an existing CSV")
     sub = command(
-        _train, "train a codec", "Further settings follow as --model.lmbda=0.02 --trainer.max_steps=20000 and so on."
+        _train,
+        "train a codec",
+        "Further settings follow as --model.lmbda=0.02 --trainer.max_steps=20000 and so on.",
     )
     sub.add_argument("--config", type=Path, action="append", required=True, help="repeatable; later files win")
     sub.add_argument("--data", type=Path, required=True, metavar="DIR", help="any folder of photographs")
-    sub.add_argument("--run", dest="folder", type=Path, metavar="DIR", help="checkpoints, samples, weights (default: runs/CONFIG)")
+    sub.add_argument(
+        "--run",
+        dest="folder",
+        type=Path,
+        metavar="DIR",
+        help="checkpoints, samples, weights (default: runs/CONFIG)",
+    )
     sub.add_argument("--resume", action="store_true", help="continue from the run's last checkpoint")
     sub = command(_bench, "measure speed, side by side with what is installed")
     sub.add_argument("subject", choices=["wpt", "rans", "codec"])

@@ -8,21 +8,20 @@ Everything runs tile by tile, so that memory does not grow with the signal but f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from codomain.codecs import bitstream
+from codomain.codecs.bitstream import NO_FLAGS, Flag, Header
+from codomain.codecs.bottleneck import Bottleneck
+from codomain.codecs.coder import BitstreamError, decode_symbols, encode_symbols
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-
-from codomain.codecs import bitstream
-from codomain.codecs.bitstream import BitstreamError, Flag, Header
-from codomain.codecs.bottleneck import Bottleneck
-from codomain.codecs.coder import decode_symbols, encode_symbols
 
 ENCODE_TILE = 192  # latents; 1536 x 1536 pixels take about 100 MB
 DECODE_TILE = 128  # latents; 1024 x 1024 pixels take about 150 MB
@@ -98,7 +97,7 @@ class Codec(nn.Module):
         grid = self._grid(x.shape[2:])
         y_hat = torch.empty(len(x), self.latent_dim, *grid)
         for region, symbols in self._analyse(x, grid):
-            y_hat[(..., *region)] = self.bottleneck.from_symbols(symbols)
+            y_hat[_at(region)] = self.bottleneck.from_symbols(symbols)
         return y_hat
 
     @torch.inference_mode()
@@ -121,7 +120,7 @@ class Codec(nn.Module):
         x: Shaped[Tensor, "1 c *space"],
         *,
         depth: int = 8,
-        flags: Flag = Flag(0),
+        flags: Flag = NO_FLAGS,
         sections: Mapping[int, bytes] | None = None,
         sample_rate: int = 44100,
     ) -> bytes:
@@ -143,10 +142,10 @@ class Codec(nn.Module):
         tables, grid = self.bottleneck.tables(), self._grid(x.shape[2:])
         symbols = torch.empty(self.latent_dim, *grid, dtype=torch.int32)
         for region, part in self._analyse(x, grid):
-            symbols[(..., *region)] = part[0]
+            symbols[_at(region)] = part[0]
 
         def code(region: tuple[slice, ...]) -> bytes:
-            return encode_symbols(symbols[(..., *region)].flatten(1).contiguous().numpy(), tables)
+            return encode_symbols(symbols[_at(region)].flatten(1).contiguous().numpy(), tables)
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # the coder leaves the interpreter free
             chunks = list(pool.map(code, bitstream.tiles(grid, bitstream.CHUNK[self.kind])))
@@ -189,8 +188,7 @@ class Codec(nn.Module):
         """Sides of the signal that a header announces."""
         if header.model != self.digest:
             raise BitstreamError(
-                f"the file was made by weights {header.model.hex()}; {self.name or 'this codec'} is "
-                f"{self.digest.hex()}"
+                f"the file was made by weights {header.model.hex()}; {self.name or 'this codec'} is {self.digest.hex()}"
             )
         if header.kind != self.kind:
             raise BitstreamError(f"the file holds {header.kind}; {self.name} decodes {self.kind}")
@@ -204,11 +202,11 @@ class Codec(nn.Module):
         """Yield regions of the grid and their symbols."""
         for region in bitstream.tiles(grid, max(grid) if self.analysis_halo is None else ENCODE_TILE):
             wide, inner = _extended(region, grid, self.analysis_halo)
-            part = _to_float(x[(..., *(slice(r.start * self.stride, r.stop * self.stride) for r in wide))])
+            part = _to_float(x[_at(slice(r.start * self.stride, r.stop * self.stride) for r in wide)])
             lacking = [(r.stop - r.start) * self.stride - n for r, n in zip(wide, part.shape[2:], strict=True)]
             if any(lacking):
                 part = F.pad(part, [m for n in reversed(lacking) for m in (0, n)], mode="replicate")
-            yield region, self.bottleneck.to_symbols(self.analysis(part)[(..., *inner)])
+            yield region, self.bottleneck.to_symbols(self.analysis(part)[_at(inner)])
 
     def _latents(self, file: bitstream.File) -> Tensor:
         grid = self._grid(self._space(file.header))
@@ -224,7 +222,7 @@ class Codec(nn.Module):
             else:
                 symbols = decode_symbols(chunk, tables, prod(size))
             part = torch.from_numpy(symbols).reshape(1, self.latent_dim, *size)
-            y_hat[(..., *region)] = self.bottleneck.from_symbols(part)
+            y_hat[_at(region)] = self.bottleneck.from_symbols(part)
 
         y_hat = torch.empty(1, self.latent_dim, *grid)
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -237,11 +235,11 @@ class Codec(nn.Module):
         side = max(grid) if self.synthesis_halo is None else tile
         for region in bitstream.tiles(grid, side):
             wide, inner = _extended(region, grid, self.synthesis_halo)
-            part = self.synthesis(y[(..., *wide)])
+            part = self.synthesis(y[_at(wide)])
             inner = tuple(slice(r.start * self.stride, r.stop * self.stride) for r in inner)
-            target = x_hat[(..., *(slice(r.start * self.stride, r.stop * self.stride) for r in region))]
-            source = part[(..., *inner)]
-            target.copy_(_from_float(source[(..., *(slice(n) for n in target.shape[2:]))], dtype))
+            target = x_hat[_at(slice(r.start * self.stride, r.stop * self.stride) for r in region)]
+            source = part[_at(inner)]
+            target.copy_(_from_float(source[_at(slice(n) for n in target.shape[2:])], dtype))
         return x_hat
 
     def _check_signal(self, x: Tensor) -> None:
@@ -266,6 +264,11 @@ def _extended(
         wide.append(slice(start, stop))
         inner.append(slice(r.start - start, r.stop - start))
     return tuple(wide), tuple(inner)
+
+
+def _at(region: Iterable[slice]) -> tuple[Any, ...]:
+    """Index a region of the last axes."""
+    return (..., *region)
 
 
 def _to_float(x: Tensor) -> Tensor:

@@ -17,13 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int, Int32
-
 from codomain.kernels import rans
+from jaxtyping import Int32, Integer, Shaped
 
 Ints = npt.NDArray[np.integer]
 INT32 = np.iinfo(np.int32)
@@ -116,7 +114,7 @@ class Tables:
         return np.repeat(columns, self.all_freqs.ravel()).reshape(len(self), 1 << self.precision)
 
 
-def encode_symbols(symbols: Int32[np.ndarray, "c n"], tables: Tables, backend: str = "numba") -> bytes:
+def encode_symbols(symbols: Shaped[np.ndarray, "c n"], tables: Tables, backend: str = "numba") -> bytes:
     """Code row i of ``symbols`` with table i; any int32 is legal.
 
     Raises:
@@ -151,7 +149,7 @@ class Encoder:
         self.steps: list[tuple[np.ndarray, np.ndarray]] = []
         self.escapes = bytearray()
 
-    def push(self, symbols: Int32[np.ndarray, " n"], rows: Int[np.ndarray, " n"]) -> None:
+    def push(self, symbols: Int32[np.ndarray, " n"], rows: Integer[np.ndarray, " n"]) -> None:
         """Append symbols; rANS codes backwards, so the work is done in `finish`."""
         rows = _check_rows(rows, symbols, self.tables)
         columns, escaped = rans.columns_of(symbols, rows, self.tables.offsets, self.tables.all_freqs)
@@ -165,12 +163,10 @@ class Encoder:
         rows = _concatenate([r for _, r in self.steps])
         tables, run = self.tables, rans.encode_reference if self.reference else rans.encode
         lanes = rans.lanes_for(len(columns))
-        states, words = run(
-            columns, rows, tables.all_freqs, tables.starts, tables.inverses, tables.precision, lanes
-        )
+        states, words = run(columns, rows, tables.all_freqs, tables.starts, tables.inverses, tables.precision, lanes)
         head = write_varint(len(self.escapes)) + bytes(self.escapes)
         little = (states.astype("<u4", copy=False), words.astype("<u2", copy=False))
-        return b"".join((head, *(memoryview(part).cast("B") for part in little)))
+        return b"".join((head, *(part.tobytes() for part in little)))
 
 
 class Decoder:
@@ -185,9 +181,7 @@ class Decoder:
         BitstreamError: at once, or from `pop` or `finish`, if the bytes are not such a payload.
     """
 
-    def __init__(
-        self, data: bytes | memoryview, tables: Tables, total: int, backend: str = "numba"
-    ) -> None:
+    def __init__(self, data: bytes | memoryview, tables: Tables, total: int, backend: str = "numba") -> None:
         self.tables, self.total, self.position, self.cursor = tables, total, 0, 0
         self.reference = _is_reference(backend)
         lanes = rans.lanes_for(total)
@@ -205,7 +199,7 @@ class Decoder:
         if (self.states < rans.START).any():
             raise BitstreamError("payload holds a coder state below 2**16")
 
-    def pop(self, rows: Int[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
+    def pop(self, rows: Integer[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
         """Return the next symbols."""
         tables, run = self.tables, rans.decode_reference if self.reference else rans.decode
         rows = _check_rows(rows, rows, tables)

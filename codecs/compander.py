@@ -8,11 +8,10 @@ Source: Jacobellis and Yadwadkar, "Learned Compression for Compressed Learning",
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int, Int32
-from torch import Tensor
-
 from codomain.codecs.bottleneck import Bottleneck, BottleneckOutput
 from codomain.codecs.coder import Tables
+from jaxtyping import Float, Int32, Integer
+from torch import Tensor
 
 
 class GaussianCompander(Bottleneck):
@@ -37,7 +36,7 @@ class GaussianCompander(Bottleneck):
         self.register_buffer("counts", torch.ones(channels, 2 * self.most + 1, dtype=torch.int64))
 
     def forward(self, y: Float[Tensor, "b d *grid"]) -> BottleneckOutput:
-        """Return noisy (training) or rounded (evaluation) latents; the bits are those of a fixed-length code."""
+        """Return noisy (training) or rounded (evaluation) latents; the bits, of a fixed-length code."""
         v = self._compress(y)
         if self.training:
             self._count(v.detach().round())
@@ -57,7 +56,7 @@ class GaussianCompander(Bottleneck):
             raise ValueError("latents must be finite; found NaN or infinity in the signal")
         return self._compress(y).round().to(torch.int32)
 
-    def from_symbols(self, symbols: Int[Tensor, "b d *grid"]) -> Float[Tensor, "b d *grid"]:
+    def from_symbols(self, symbols: Integer[Tensor, "b d *grid"]) -> Float[Tensor, "b d *grid"]:
         """Expand."""
         return self._expand(symbols.to(torch.float32))
 
@@ -73,11 +72,13 @@ class GaussianCompander(Bottleneck):
         return Tables.from_counts(self.counts.cpu().numpy(), offsets.numpy())
 
     def _compress(self, y: Tensor) -> Tensor:
-        return 2 * self.half_range * (torch.special.ndtr(y / self.scale) - 0.5)
+        v: Tensor = 2 * self.half_range * (torch.special.ndtr(y / self.scale) - 0.5)
+        return v
 
     def _expand(self, v: Tensor) -> Tensor:
         uniform = (v / (2 * self.half_range) + 0.5).clamp(1e-4, 1 - 1e-4)
-        return self.scale * torch.special.ndtri(uniform)
+        y: Tensor = self.scale * torch.special.ndtri(uniform)
+        return y
 
     def _count(self, v: Tensor) -> None:
         columns = v.transpose(0, 1).reshape(self.channels, -1).long() + self.most

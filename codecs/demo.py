@@ -1,6 +1,6 @@
 """Demo: one photograph through every model that ships, beside JPEG and WebP at the nearest number of bytes.
 
-    python -m codomain.codecs.demo PHOTO FOLDER
+python -m codomain.codecs.demo PHOTO FOLDER
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
-from rich.console import Console
-from rich.table import Table
-
 from codomain.codecs.evaluate import baseline_bytes
 from codomain.codecs.load import load, names
 from codomain.codecs.metrics import bpp, psnr
+from PIL import Image, ImageDraw, ImageFont
+from rich.console import Console
+from rich.table import Table
 
 DETAIL = 96  # pixels of the enlarged square
 ZOOM = 4
@@ -71,7 +70,10 @@ def main(photo: Path, folder: Path) -> None:
 def _ours(name: str, photo: Path, folder: Path) -> Result:
     """Real files, by the command line, each step in a fresh process; speeds warm, in this one."""
     coded, decoded = folder / f"{photo.stem}_{name}.cdm", folder / f"{photo.stem}_{name}.png"
-    for command in (["encode", photo, coded, "--model", name, "--force"], ["decode", coded, decoded, "--force"]):
+    for command in (
+        ["encode", photo, coded, "--model", name, "--force"],
+        ["decode", coded, decoded, "--force"],
+    ):
         subprocess.run([sys.executable, "-m", "codomain.codecs.cli", *map(str, command)], check=True)
     codec, data = load(name), coded.read_bytes()
     with Image.open(photo) as opened:

@@ -11,11 +11,10 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
-from PIL import Image
-
 from codomain.codecs import media
 from codomain.codecs.load import names
 from codomain.codecs.metrics import bpp, psnr
+from PIL import Image
 
 BASELINES = ("jpeg", "webp")
 Row = dict[str, str | float | int]

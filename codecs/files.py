@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from codomain.codecs import bitstream, media
-from codomain.codecs.bitstream import ALPHA, EXIF, ICC, BitstreamError, File, Flag
+from codomain.codecs.bitstream import ALPHA, EXIF, ICC, NO_FLAGS, File, Flag
 from codomain.codecs.codec import Codec
+from codomain.codecs.coder import BitstreamError
 from codomain.codecs.load import load, name_of
 
 STREAM = Path("-")
@@ -33,7 +33,7 @@ def encode_picture(data: bytes, codec: Codec) -> tuple[bytes, tuple[int, int]]:
     sections = {tag: body for tag, body in ((ICC, picture.icc), (EXIF, picture.exif)) if body}
     if picture.alpha is not None:
         sections[ALPHA] = media.write_plane(picture.alpha)
-    flags = (Flag.GREY if picture.grey else Flag(0)) | (Flag.ORIENTED if picture.oriented else Flag(0))
+    flags = (Flag.GREY if picture.grey else NO_FLAGS) | (Flag.ORIENTED if picture.oriented else NO_FLAGS)
     pixels = picture.pixels[None]
     coded = codec.compress(pixels, depth=picture.depth, flags=flags, sections=sections)
     return coded, (pixels.shape[3], pixels.shape[2])

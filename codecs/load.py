@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from codomain.codecs.bitstream import SECTION_NAMES, File, Flag
+from codomain.codecs.codec import Codec
+from codomain.codecs.coder import BitstreamError
 from safetensors.torch import load as parse_weights
 from safetensors.torch import save as format_weights
-
-from codomain.codecs.bitstream import SECTION_NAMES, BitstreamError, File, Flag
-from codomain.codecs.codec import Codec
 
 ROOT = Path(__file__).parents[1]
 
@@ -136,5 +136,3 @@ def _instantiate(node: Any) -> Any:
         raise ValueError(f"expected a class of codomain; found {node['class_path']}")
     arguments = {key: _instantiate(value) for key, value in node.get("init_args", {}).items()}
     return getattr(__import__(module, fromlist=[name]), name)(**arguments)
-
-

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from codomain.codecs.bitstream import MAX_PIXELS
 from jaxtyping import UInt8, UInt16
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
-
-from codomain.codecs.bitstream import MAX_PIXELS
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # our own limit, checked before any pixel is decoded
 
@@ -81,8 +80,9 @@ def read_image(data: bytes) -> Picture:
                 raise ValueError(f"expected one of {', '.join(sorted(set(FORMATS.values())))}; found {image.format}")
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS} are allowed")
-            if getattr(image, "n_frames", 1) > 1:
-                raise ValueError(f"it holds {image.n_frames} pictures; expected one")
+            n_frames = getattr(image, "n_frames", 1)
+            if n_frames > 1:
+                raise ValueError(f"it holds {n_frames} pictures; expected one")
             return _picture(image, data)
     except UnidentifiedImageError:
         raise ValueError(f"not an image that can be read ({len(data)} bytes)") from None
@@ -109,7 +109,9 @@ def write_image(picture: Picture, format: str) -> bytes:
         return _write_deep(samples, picture, format)
     mode = {1: "I;16" if samples.dtype == np.uint16 else "L", 2: "LA", 3: "RGB", 4: "RGBA"}[samples.shape[2]]
     samples = np.ascontiguousarray(samples)
-    image = Image.frombytes(mode, samples.shape[1::-1], samples.astype(samples.dtype.newbyteorder("<")).tobytes())
+    image = Image.frombytes(
+        mode, (samples.shape[1], samples.shape[0]), samples.astype(samples.dtype.newbyteorder("<")).tobytes()
+    )
     extra: dict[str, object] = {k: v for k, v in (("icc_profile", picture.icc), ("exif", picture.exif)) if v}
     out = io.BytesIO()
     try:
@@ -124,7 +126,7 @@ def write_plane(plane: UInt8[np.ndarray, "h w"] | UInt16[np.ndarray, "h w"]) -> 
     mode = "L" if plane.dtype == np.uint8 else "I;16"
     out = io.BytesIO()
     data = np.ascontiguousarray(plane).astype(plane.dtype.newbyteorder("<")).tobytes()
-    Image.frombytes(mode, plane.shape[::-1], data).save(out, "PNG", optimize=True)
+    Image.frombytes(mode, (plane.shape[1], plane.shape[0]), data).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 
@@ -178,7 +180,8 @@ def _picture(image: Image.Image, data: bytes) -> Picture:
 def _is_deep(image: Image.Image) -> bool:
     """Whether the file has 16-bit colour, which Pillow would cut to 8."""
     if image.format == "PNG":
-        return bool(image.tile) and str(image.tile[0][3]).endswith(";16B")
+        tiles = getattr(image, "tile", ())  # the raw mode tells: "RGB;16B"
+        return bool(tiles) and str(tiles[0][3]).endswith(";16B")
     if image.format == "TIFF":
         return 16 in tuple(image.tag_v2.get(258, ()))  # type: ignore[attr-defined]
     return False
@@ -187,7 +190,7 @@ def _is_deep(image: Image.Image) -> bool:
 def _read_deep(data: bytes) -> UInt16[np.ndarray, "h w c"]:
     import av
 
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         frame = next(container.decode(video=0))
     wanted = {1: "gray16le", 2: "ya16le", 3: "rgb48le", 4: "rgba64le"}[len(frame.format.components)]
     samples = frame.to_ndarray(format=wanted) if wanted != "ya16le" else _grey_alpha(frame)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
+from typing import cast
 
 import torch
 import torch.nn.functional as F
+from codomain.kernels.wpt import Mode, iwpt, reach
 from jaxtyping import Float
 from torch import Tensor, nn
-
-from codomain.kernels.wpt import Mode, iwpt, reach
 
 
 def convolution(ndim: int) -> type[nn.Conv1d] | type[nn.Conv2d]:
@@ -68,7 +68,7 @@ class PacketRefiner(nn.Module):
 
     def forward(self, y_hat: Float[Tensor, "b d *grid"]) -> Float[Tensor, "b packets *finer"]:
         """Return packets of `level` levels."""
-        packets = self.linear(y_hat)
+        packets: Tensor = self.linear(y_hat)
         features: Tensor | None = None
         for net in self.nets:
             packets = iwpt(packets, 1, self.wavelet, self.mode)
@@ -84,8 +84,7 @@ class _PacketNet(nn.Module):
         conv = convolution(ndim)
         self.enter = conv(bands + carried, width, 3, padding=1)
         self.blocks = nn.ModuleList(
-            nn.ModuleList([conv(width, width, 3, padding=1), conv(width, width, 3, padding=1)])
-            for _ in range(depth)
+            nn.ModuleList([conv(width, width, 3, padding=1), conv(width, width, 3, padding=1)]) for _ in range(depth)
         )
         self.leave = conv(width, bands, 3, padding=1)
         nn.init.zeros_(self.leave.weight)  # training starts at the linear guess
@@ -93,7 +92,8 @@ class _PacketNet(nn.Module):
 
     def forward(self, packets: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
         z = self.enter(packets if features is None else torch.cat((packets, features), 1))
-        for first, second in self.blocks:  # type: ignore[misc]
+        for block in self.blocks:
+            first, second = cast(nn.ModuleList, block)
             z = z + second(F.relu(first(F.relu(z))))
         return packets + self.leave(F.relu(z)), z
 
@@ -161,4 +161,5 @@ class _Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.norm(x).flatten(2).transpose(1, 2)[:, None]  # one head: (b, 1, h w, width)
         z = F.scaled_dot_product_attention(self.query(tokens), self.key(tokens), self.value(tokens))
-        return x + self.out(z)[:, 0].transpose(1, 2).reshape(x.shape)
+        z = cast(Tensor, self.out(z))[:, 0].transpose(1, 2).reshape(x.shape)
+        return x + z

@@ -9,13 +9,12 @@ is symmetric, the rate is part of the loss, and the decoder may be local.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from codomain.codecs.bottleneck import Bottleneck
 from codomain.codecs.codec import Codec
 from codomain.codecs.synthesis import AttentionDecoder, PacketRefiner, convolution
 from codomain.kernels.wpt import Mode, iwpt, reach, wpt
+from jaxtyping import Float
+from torch import Tensor
 
 
 class WaLLoC(Codec):
@@ -83,5 +82,3 @@ class WaLLoC(Codec):
             self.decoder.linear.bias.copy_(mean)
         per_row = None if bpp is None else bpp * 2.0 ** (self.level * self.ndim)
         self.bottleneck.start((packets - mean) @ basis.T, per_row)
-
-

@@ -78,9 +78,7 @@ def decode(
     from codomain.kernels import rans_numba
 
     columns = np.empty(len(rows), np.uint16)
-    cursor = rans_numba.decode(
-        words, cursor, states, position, rows, freqs, starts, slots, precision, columns
-    )
+    cursor = rans_numba.decode(words, cursor, states, position, rows, freqs, starts, slots, precision, columns)
     return columns, int(cursor)
 
 

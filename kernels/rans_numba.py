@@ -2,7 +2,6 @@
 
 Imported only when coding starts; compiled once, then cached beside this file.
 """
-# ruff: noqa: UP018
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from numba import njit, uint64
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "boundscheck": False}
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def encode(columns, rows, freqs, starts, inverses, precision, states, words):  # type: ignore[no-untyped-def]
     """Fill ``words`` from its end; return the index of the first one. ``words[0]`` is scratch."""
     lanes, n = uint64(len(states)), uint64(len(columns))
@@ -36,7 +35,7 @@ def encode(columns, rows, freqs, starts, inverses, precision, states, words):  #
     return last + one
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def decode(words, cursor, states, position, rows, freqs, starts, slots, precision, columns):  # type: ignore[no-untyped-def]
     """Fill ``columns``; return the new cursor. ``words`` ends in one 0 that is not part of the payload."""
     lanes, n_words = uint64(len(states)), uint64(len(words)) - uint64(1)
@@ -62,7 +61,7 @@ def decode(words, cursor, states, position, rows, freqs, starts, slots, precisio
     return at
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def symbols_of(columns, rows, offsets, escape, symbols):  # type: ignore[no-untyped-def]
     """Fill ``symbols``; return how many are escaped."""
     escaped = 0
@@ -72,7 +71,7 @@ def symbols_of(columns, rows, offsets, escape, symbols):  # type: ignore[no-unty
     return escaped
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def columns_of(symbols, rows, offsets, freqs, columns):  # type: ignore[no-untyped-def]
     """Fill ``columns``; return how many are the escape."""
     escape = freqs.shape[1] - 1

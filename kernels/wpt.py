@@ -159,9 +159,7 @@ def reach(level: int, wavelet: str = "bior4.4") -> int:
     """
     if level > STEP:
         return reach(level - STEP, wavelet) + -(-reach(STEP, wavelet) // (1 << (level - STEP)))
-    return max(
-        len(_axis_map(level, wavelet, "symmetric", inverse).left) >> level for inverse in (False, True)
-    )
+    return max(len(_axis_map(level, wavelet, "symmetric", inverse).left) >> level for inverse in (False, True))
 
 
 @cache
@@ -252,9 +250,7 @@ def _constant(
     return torch.tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
 
 
-def _analyse(
-    x: Float[Tensor, "p g n q"], level: int, wavelet: str, mode: Mode
-) -> Float[Tensor, "p side g blocks q"]:
+def _analyse(x: Float[Tensor, "p g n q"], level: int, wavelet: str, mode: Mode) -> Float[Tensor, "p side g blocks q"]:
     """Transform axis n; g and q are the axes before and after it."""
     side, blocks = 1 << level, x.shape[2] >> level
     const = (level, wavelet, mode, False)
@@ -262,7 +258,8 @@ def _analyse(
 
     def dense(matrix: str, part: Tensor) -> Tensor:
         out = _multiply(_constant(*const, matrix, x.dtype, x.device), part)
-        return out.unflatten(2, (-1, side)).movedim(3, 1)
+        bands: Tensor = out.unflatten(2, (-1, side)).movedim(3, 1)
+        return bands
 
     edge, ends = (m // side for m in axis.left.shape)
     if blocks < ends:
@@ -289,9 +286,7 @@ def _synthesise(
     axis = _axis_map(*const)
 
     def dense(matrix: str, part: Tensor) -> Tensor:
-        return _multiply(
-            _constant(*const, matrix, X.dtype, X.device), part.movedim(1, 3).flatten(2, 3)
-        )
+        return _multiply(_constant(*const, matrix, X.dtype, X.device), part.movedim(1, 3).flatten(2, 3))
 
     edge, ends = (m // side for m in axis.left.shape)
     if blocks < ends:
@@ -310,7 +305,8 @@ def _synthesise(
 
 
 def _multiply(matrix: Float[Tensor, "o n"], x: Float[Tensor, "p g n q"]) -> Float[Tensor, "p g o q"]:
-    return (x.squeeze(3) @ matrix.T).unsqueeze(3) if x.shape[3] == 1 else matrix @ x
+    y: Tensor = (x.squeeze(3) @ matrix.T).unsqueeze(3) if x.shape[3] == 1 else matrix @ x
+    return y
 
 
 def _convolve(

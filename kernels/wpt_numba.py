@@ -1,14 +1,15 @@
 """The compiled CPU path of `kernels/wpt.py`: 2-D, float32, symmetric filters of 9 and 7 taps (bior4.4).
 
 Blocks of columns, then rows, pass all levels of their axis within the cache: two reads and two writes of
-the picture in all. Rows are split into even and odd samples first, so that every loop runs over neighbours. Natural band order costs
-nothing: it is where the second axis writes.
+the picture in all. Rows are split into even and odd samples first, so that every loop runs over neighbours.
+Natural band order costs nothing: it is where the second axis writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from threading import Thread
 
 import numpy as np
@@ -23,9 +24,7 @@ OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"c
 Taps = tuple[np.ndarray, np.ndarray]
 
 
-def analyse(
-    x: Float[Tensor, "b c h w"], level: int, taps: Taps, periodic: bool
-) -> Float[Tensor, "b d gh gw"]:
+def analyse(x: Float[Tensor, "b c h w"], level: int, taps: Taps, periodic: bool) -> Float[Tensor, "b d gh gw"]:
     """`wpt`; ``taps`` are the halves, centre first, of the analysis filters (5 low, 4 high)."""
     b, c, h, w = x.shape
     side = 1 << level
@@ -39,9 +38,7 @@ def analyse(
     return torch.from_numpy(out).reshape(b, -1, h // side, w // side)
 
 
-def synthesise(
-    X: Float[Tensor, "b d gh gw"], level: int, taps: Taps, periodic: bool
-) -> Float[Tensor, "b c h w"]:
+def synthesise(X: Float[Tensor, "b d gh gw"], level: int, taps: Taps, periodic: bool) -> Float[Tensor, "b c h w"]:
     """`iwpt`; ``taps`` are the halves, centre first, of the synthesis filters (4 low, 5 high)."""
     b, d, gh, gw = X.shape
     side = 1 << level
@@ -72,10 +69,7 @@ def _runner(samples: int) -> Callable[..., None]:
 
     def run(kernel: Callable[..., None], blocks: int, *arguments: object) -> None:
         cuts = [blocks * i // threads for i in range(threads + 1)]
-        others = [
-            Thread(target=kernel, args=(a, z, *arguments))
-            for a, z in zip(cuts[1:], cuts[2:], strict=False)
-        ]
+        others = [Thread(target=kernel, args=(a, z, *arguments)) for a, z in pairwise(cuts[1:])]
         for thread in others:
             thread.start()
         kernel(0, cuts[1], *arguments)
@@ -85,7 +79,7 @@ def _runner(samples: int) -> Callable[..., None]:
     return run
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def _extend(i, n, periodic):  # type: ignore[no-untyped-def]
     """The map E of `kernels/wpt.py`, on indices of the interleaved sequence of ``n``."""
     if 0 <= i < n:
@@ -96,7 +90,7 @@ def _extend(i, n, periodic):  # type: ignore[no-untyped-def]
     return i if i < n else 2 * n - 2 - i
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def _split(src, dst, count, base, n, lo, hi, periodic):  # type: ignore[no-untyped-def]
     """One level: rows [base, base + n) of src to low rows, then high rows, of dst."""
     half = n // 2
@@ -119,7 +113,7 @@ def _split(src, dst, count, base, n, lo, hi, periodic):  # type: ignore[no-untyp
             )  # fmt: skip
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def _merge(src, dst, count, base, n, lo, hi, periodic):  # type: ignore[no-untyped-def]
     """Undo `_split`: low and high rows of src to rows [base, base + n) of dst."""
     half = n // 2
@@ -143,7 +137,7 @@ def _merge(src, dst, count, base, n, lo, hi, periodic):  # type: ignore[no-untyp
             )  # fmt: skip
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def _split_all(a, b, count, level, lo, hi, periodic):  # type: ignore[no-untyped-def]
     """All levels, from a to b to a ...; returns the one that holds the result."""
     n = len(a)
@@ -155,7 +149,7 @@ def _split_all(a, b, count, level, lo, hi, periodic):  # type: ignore[no-untyped
     return a
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def _merge_all(a, b, count, level, lo, hi, periodic):  # type: ignore[no-untyped-def]
     """Undo `_split_all`."""
     n = len(a)
@@ -167,7 +161,7 @@ def _merge_all(a, b, count, level, lo, hi, periodic):  # type: ignore[no-untyped
     return a
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def _analyse_columns(first, last, x, out, level, lo, hi, periodic):  # type: ignore[no-untyped-def]
     n, width = x.shape
     a, b = np.empty((n, BLOCK), np.float32), np.empty((n, BLOCK), np.float32)
@@ -183,7 +177,7 @@ def _analyse_columns(first, last, x, out, level, lo, hi, periodic):  # type: ign
                 out[i, start + c] = done[i, c]
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def _synthesise_columns(first, last, X, out, level, lo, hi, periodic):  # type: ignore[no-untyped-def]
     n, width = out.shape
     a, b = np.empty((n, BLOCK), np.float32), np.empty((n, BLOCK), np.float32)
@@ -199,7 +193,7 @@ def _synthesise_columns(first, last, X, out, level, lo, hi, periodic):  # type: 
                 out[i, start + c] = done[i, c]
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def _extend_row(row, n, parity, periodic):  # type: ignore[no-untyped-def]
     """Fill the margins of row[PAD : PAD + n], the samples of one parity of an interleaved sequence."""
     for j in range(1, PAD):
@@ -207,7 +201,7 @@ def _extend_row(row, n, parity, periodic):  # type: ignore[no-untyped-def]
         row[PAD + n - 1 + j] = row[PAD + _extend(parity + 2 * (n - 1 + j), 2 * n, periodic) // 2]
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def _analyse_rows(first, last, x, channels, out, level, lo, hi, periodic):  # type: ignore[no-untyped-def]
     """Rows of x are (band along h, row); ``channels`` says where each pair of bands goes."""
     n = x.shape[1]
@@ -242,7 +236,7 @@ def _analyse_rows(first, last, x, channels, out, level, lo, hi, periodic):  # ty
             out[channels[row // height, band], row % height] = a[band * width : (band + 1) * width]
 
 
-@njit(**OPTIONS)  # type: ignore[untyped-decorator]
+@njit(**OPTIONS)
 def _synthesise_rows(first, last, X, channels, out, level, lo, hi, periodic):  # type: ignore[no-untyped-def]
     n = out.shape[1]
     height, width = X.shape[1], X.shape[2]
@@ -261,7 +255,13 @@ def _synthesise_rows(first, last, X, channels, out, level, lo, hi, periodic):  #
                 _extend_row(low, half, 0, periodic)
                 _extend_row(high, half, 1, periodic)
                 c, cl, cr, crr = low[PAD:], low[PAD - 1 :], low[PAD + 1 :], low[PAD + 2 :]
-                d, dll, dl, dr, drr = high[PAD:], high[PAD - 2 :], high[PAD - 1 :], high[PAD + 1 :], high[PAD + 2 :]
+                d, dll, dl, dr, drr = (
+                    high[PAD:],
+                    high[PAD - 2 :],
+                    high[PAD - 1 :],
+                    high[PAD + 1 :],
+                    high[PAD + 2 :],
+                )
                 target = b[s : s + 2 * half]
                 for k in range(half):
                     x0 = l0 * c[k] + l2 * (cl[k] + cr[k]) + h1 * (dl[k] + d[k]) + h3 * (dll[k] + dr[k])

@@ -14,11 +14,10 @@ from typing import Any
 
 import lightning as L
 import torch
-from jaxtyping import Float
-from torch import Tensor
-
 from codomain.codecs.codec import Codec, CodecOutput
 from codomain.codecs.load import load_weights
+from jaxtyping import Float
+from torch import Tensor
 
 
 class Reconstruct(L.LightningModule):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import lightning as L
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-
 from codomain.codecs.load import save_weights
 from codomain.tasks.photographs import Photographs
 from codomain.tasks.reconstruct import Reconstruct
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 
 class ExportWeights(L.Callback):
@@ -74,5 +73,3 @@ def train(configs: list[Path], data: Path, run: Path, resume: bool, overrides: l
             "log_every_n_steps": 50,
         },
     )
-
-

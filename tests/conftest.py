@@ -37,7 +37,7 @@ def small_walloc(ndim: int = 2, channels: int = 3, latent_dim: int = 12, level: 
         level=level,
         latent_dim=latent_dim,
     )
-    x = torch.rand(8, channels, *[256] * ndim) * 2 - 1
+    x = torch.rand(4, channels, *[128] * ndim) * 2 - 1
     codec.start(torch.nn.functional.avg_pool2d(x, 5, 1, 2) if ndim == 2 else x, 1.0)
     for net in codec.decoder.nets:  # as after training: every convolution counts
         torch.nn.init.normal_(net.leave.weight, std=0.02)

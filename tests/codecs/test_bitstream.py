@@ -125,6 +125,7 @@ def test_write_refuses(header: Header, says: str) -> None:
         write(header, [])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=3), st.integers(1, 100))
 def test_tiles_cover_a_grid_once(size: list[int], side: int) -> None:
     seen = np.zeros(size[:2], int)

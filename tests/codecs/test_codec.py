@@ -154,4 +154,3 @@ def test_chunks_of_random_bytes(codec: WaLLoC, data: bytes) -> None:
         assert torch.isfinite(x_hat).all()
     except BitstreamError:
         pass
-

@@ -28,7 +28,15 @@ def test_backends_give_the_same_bytes(n: int, lanes: int, precision: int) -> Non
         at, read, parts = 0, states.copy(), []
         for step in np.array_split(rows, 3):  # a decoder may stop between symbols of one group
             got, at = decode(
-                padded, at, read, sum(map(len, parts)), step, tables.all_freqs, tables.starts, tables.slots, precision
+                padded,
+                at,
+                read,
+                sum(map(len, parts)),
+                step,
+                tables.all_freqs,
+                tables.starts,
+                tables.slots,
+                precision,
             )
             parts.append(got)
         np.testing.assert_array_equal(np.concatenate(parts), columns)
@@ -60,4 +68,12 @@ def test_inverses_divide_exactly(precision: int) -> None:
 
 
 def test_lanes_are_part_of_the_format() -> None:
-    assert [rans.lanes_for(n) for n in (0, 16383, 32768, 65536, 73728, 10**6, 10**9)] == [1, 1, 2, 4, 4, 16, 16]
+    assert [rans.lanes_for(n) for n in (0, 16383, 32768, 65536, 73728, 10**6, 10**9)] == [
+        1,
+        1,
+        2,
+        4,
+        4,
+        16,
+        16,
+    ]

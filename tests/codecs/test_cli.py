@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from codomain.codecs.cli import main
+from codomain.codecs.metrics import psnr
+from PIL import Image
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    return Path(shutil.copy(DATA / "chelsea.png", tmp_path / "cat.png"))
+
+
+@pytest.mark.parametrize(("model", "least"), [("walloc-rgb-16x", 28.0), ("walloc-rgb-4x", 30.0)])
+def test_a_photograph_there_and_back_in_fresh_processes(photo: Path, model: str, least: float) -> None:
+    run = [sys.executable, "-m", "codomain.codecs.cli"]
+    subprocess.run([*run, "encode", "cat.png", "--model", model], cwd=photo.parent, check=True)
+    subprocess.run([*run, "decode", "cat.cdm", "back.png"], cwd=photo.parent, check=True)
+    x, x_hat = (np.asarray(Image.open(photo.parent / name).convert("RGB")) for name in ("cat.png", "back.png"))
+    assert x.shape == x_hat.shape
+    assert psnr(x, x_hat, 255) > least
+    assert (photo.parent / "cat.cdm").stat().st_size * 8 < 0.8 * x[..., 0].size
+
+
+def test_nothing_is_overwritten(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["encode", str(photo)]) == 0
+    assert main(["encode", str(photo)]) == 1
+    assert "exists already" in capsys.readouterr().err
+    assert main(["encode", str(photo), "--force"]) == 0
+    assert main(["decode", str(photo.with_suffix(".cdm"))]) == 1
+
+
+def test_folder_with_a_bad_file_goes_on(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photo.parent / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    out = photo.parent / "out"
+    assert main(["encode", str(photo.parent), str(out), "--json"]) == 1
+    captured = capsys.readouterr()
+    assert len(captured.err.splitlines()) == 2
+    assert "broken.jpg" in captured.err.splitlines()[0]
+    row = json.loads(captured.out)
+    assert (row["width"], row["height"]) == (451, 300)
+    assert row["n_bytes"] == (out / "cat.cdm").stat().st_size
+    assert [p.name for p in out.iterdir()] == ["cat.cdm"]
+
+
+def test_grey_alpha_deep_and_exif(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    grey = (np.linspace(0, 60000, 50 * 40).reshape(50, 40) + rng.integers(0, 99, (50, 40))).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    alpha = rng.integers(0, 256, (30, 20), np.uint8)
+    Image.fromarray(np.dstack((*[np.full((30, 20), 90, np.uint8)] * 3, alpha))).save(tmp_path / "alpha.png")
+    out, back = tmp_path / "out", tmp_path / "back"
+    assert main(["encode", str(tmp_path), str(out)]) == 0
+    assert main(["decode", str(out), str(back)]) == 0
+    deep = np.asarray(Image.open(back / "deep.png"))
+    assert deep.dtype.itemsize == 2 or deep.dtype == np.int32
+    assert psnr(grey, deep.astype(np.uint16), 65535) > 28
+    np.testing.assert_array_equal(np.asarray(Image.open(back / "alpha.png"))[..., 3], alpha)
+
+
+def test_info_verify_and_salvage(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["encode", str(photo)]) == 0
+    coded = photo.with_suffix(".cdm")
+    capsys.readouterr()
+    assert main(["info", str(coded), "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["model"] == "walloc-rgb-4x"
+    assert row["n_bytes"] == coded.stat().st_size
+    assert main(["verify", str(coded)]) == 0
+    damaged = bytearray(coded.read_bytes())
+    damaged[-50] ^= 8
+    coded.write_bytes(damaged)
+    assert main(["verify", str(coded)]) == 1
+    assert "chunk 1 of 1 is damaged" in capsys.readouterr().err
+    assert main(["decode", str(coded), str(photo.parent / "s.png")]) == 1
+    assert main(["decode", str(coded), str(photo.parent / "s.png"), "--salvage"]) == 0
+
+
+def test_streams(photo: Path) -> None:
+    run = [sys.executable, "-m", "codomain.codecs.cli"]
+    coded = subprocess.run([*run, "encode", "-"], input=photo.read_bytes(), capture_output=True, check=True).stdout
+    png = subprocess.run([*run, "decode", "-"], input=coded, capture_output=True, check=True).stdout
+    assert png.startswith(b"\x89PNG")
+
+
+def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["encode"], ["encode", "a", "b", "c"], ["bench", "nothing"]):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 2
+    assert main(["encode", "a.png", "--model", "nothing"]) == 1
+    assert "no model named 'nothing'; there are: walloc" in capsys.readouterr().err
+    assert main(["models"]) == 0
+    assert "walloc-rgb-16x" in capsys.readouterr().out

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from codomain.codecs import bitstream
+from codomain.codecs.bitstream import BitstreamError
+from codomain.codecs.load import (
+    ROOT,
+    build,
+    describe,
+    index,
+    load,
+    load_weights,
+    name_of,
+    names,
+    save_weights,
+)
+from codomain.codecs.walloc import WaLLoC
+
+DATA = Path(__file__).parents[1] / "data"
+RECORD = {
+    "kind",
+    "latents",
+    "config",
+    "weights",
+    "sha256",
+    "licence",
+    "command",
+    "commit",
+    "seed",
+    "data",
+    "hours",
+    "scores",
+}
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_record_is_complete_and_true(name: str) -> None:
+    record = index()[name]
+    assert set(record) >= RECORD
+    data = (ROOT / "pretrained" / record["weights"]).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == record["sha256"]
+    assert len(data) <= 4 << 20
+    codec = load(name)
+    assert codec is load(name)
+    assert not codec.training
+    assert name_of(codec.digest) == name
+
+
+@pytest.mark.parametrize("name", names())
+def test_golden_files_decode_for_ever(name: str) -> None:
+    """Version 1: the latents to the last bit; the pixels as far as floating point goes."""
+    data = (DATA / f"golden_1_{name}.cdm").read_bytes()
+    codec = load(name)
+    symbols = codec.bottleneck.to_symbols(codec.read_latents(data))
+    np.testing.assert_array_equal(symbols[0].numpy(), np.load(DATA / f"golden_1_{name}.npy"))
+    assert describe(bitstream.read(data), len(data))["model"] == name
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(ValueError, match="no model named 'walloc'; there are: walloc-rgb"):
+        load("walloc")
+    with pytest.raises(BitstreamError, match="unknown weights 0000000000000000"):
+        name_of(bytes(8))
+
+
+def test_weights_round_trip(codec: WaLLoC, tmp_path: Path) -> None:
+    codec.bottleneck.prepare_training()
+    save_weights(codec, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="another codec's"):
+        load_weights(build(ROOT / "configs/codecs/walloc_rgb_16x.yaml"), (tmp_path / "w.safetensors").read_bytes())
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
