@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from codomain.kernels import rans
 from jaxtyping import Int32, Integer, Shaped
 
-Ints = npt.NDArray[np.integer]
+Ints = npt.NDArray[Any]  # integers; what is not is refused in words
 INT32 = np.iinfo(np.int32)
 
 

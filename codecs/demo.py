@@ -54,7 +54,7 @@ def main(photo: Path, folder: Path) -> None:
         for result in (ours, *rivals):
             table.add_row(
                 result.name, str(result.n_bytes), f"{bpp(result.n_bytes, *original.size):.3f}",
-                f"{psnr(x, np.asarray(result.image), 255):.2f}",
+                f"{psnr(x, np.asarray(result.image), 255.0):.2f}",
                 f"{x[..., 0].size / 1e6 / result.encode_s:.1f}", f"{x[..., 0].size / 1e6 / result.decode_s:.1f}",
                 end_section=result is rivals[-1],
             )  # fmt: skip
@@ -111,7 +111,7 @@ def _compare(original: Image.Image, results: list[Result]) -> Image.Image:
     """Whole pictures above, the busiest square enlarged below."""
     x = np.asarray(original)
     columns = [("original", original)] + [
-        (f"{r.name}   {r.n_bytes} bytes   {psnr(x, np.asarray(r.image), 255):.2f} dB", r.image) for r in results
+        (f"{r.name}   {r.n_bytes} bytes   {psnr(x, np.asarray(r.image), 255.0):.2f} dB", r.image) for r in results
     ]
     box, side = _busiest(x), DETAIL * ZOOM
     height, gap, line = round(side * original.height / original.width), 8, 22

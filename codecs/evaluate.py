@@ -116,5 +116,5 @@ def _row(model: str, path: Path, x: Image.Image, x_hat: Image.Image, n_bytes: in
         "image": path.name,
         "n_bytes": n_bytes,
         "bpp": round(bpp(n_bytes, *x.size), 6),
-        "psnr": round(psnr(np.asarray(x), np.asarray(x_hat), 255), 4),
+        "psnr": round(psnr(np.asarray(x), np.asarray(x_hat), 255.0), 4),
     }

@@ -8,6 +8,7 @@ import zlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -147,6 +148,7 @@ def read_plane(data: bytes, size: tuple[int, int], depth: int) -> np.ndarray:
 
 
 def _picture(image: Image.Image, data: bytes) -> Picture:
+    deep = _is_deep(image)  # first: reading the EXIF block of a PNG decodes it, at 8 bits
     exif = image.getexif()
     orientation = int(exif.pop(ExifTags.Base.Orientation, 1) or 1)
     icc = image.info.get("icc_profile")
@@ -157,7 +159,7 @@ def _picture(image: Image.Image, data: bytes) -> Picture:
         samples = samples.astype(np.uint16)[..., None]
     elif image.mode == "F":
         raise ValueError("floating-point samples; expected 8 or 16 bits")
-    elif _is_deep(image):
+    elif deep:
         image.load()  # Pillow sees damage that FFmpeg would paint over
         samples = _read_deep(data)
     else:
@@ -180,7 +182,7 @@ def _picture(image: Image.Image, data: bytes) -> Picture:
 def _is_deep(image: Image.Image) -> bool:
     """Whether the file has 16-bit colour, which Pillow would cut to 8."""
     if image.format == "PNG":
-        tiles = getattr(image, "tile", ())  # the raw mode tells: "RGB;16B"
+        tiles: Any = getattr(image, "tile", ())  # the raw mode tells: "RGB;16B"
         return bool(tiles) and str(tiles[0][3]).endswith(";16B")
     if image.format == "TIFF":
         return 16 in tuple(image.tag_v2.get(258, ()))  # type: ignore[attr-defined]
@@ -204,22 +206,22 @@ def _grey_alpha(frame: object) -> np.ndarray:
 
 def _write_deep(samples: UInt16[np.ndarray, "h w c"], picture: Picture, format: str) -> bytes:
     """16-bit colour, or grey with alpha, which Pillow does not write."""
+    if samples.shape[2] == 2:  # few readers know two deep channels
+        samples = samples[..., [0, 0, 0, 1]]
     if format == "TIFF":
         import tifffile
 
         out = io.BytesIO()
         n = samples.shape[2]
         tifffile.imwrite(
-            out, samples, photometric="rgb" if n > 2 else "minisblack", planarconfig="contig",
-            extrasamples=["unassalpha"] if n % 2 == 0 else None, iccprofile=picture.icc, metadata=None,
+            out, samples, photometric="rgb", planarconfig="contig",
+            extrasamples=["unassalpha"] if n == 4 else None, iccprofile=picture.icc, metadata=None,
         )  # fmt: skip
         return out.getvalue()
     import av
 
     height, width, n = samples.shape
-    name = {2: "rgba64be", 3: "rgb48be", 4: "rgba64be"}[n]
-    if n == 2:
-        samples = samples[..., [0, 0, 0, 1]]
+    name = {3: "rgb48be", 4: "rgba64be"}[n]
     context = av.CodecContext.create("png", "w")
     context.width, context.height, context.pix_fmt, context.time_base = width, height, name, Fraction(1)
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(samples), format=name)

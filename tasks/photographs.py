@@ -75,7 +75,7 @@ class _RandomCrops(IterableDataset[Tensor]):
         order = rng.permutation(len(self.files))
         window: list[np.ndarray] = []
         turn = held = 0
-        while turn < len(order) and held < self.memory:
+        while turn < len(order) and (held < self.memory or not window):
             window.append(_read(self.files[order[turn]], self.crop))
             held += window[-1].nbytes
             turn += 1

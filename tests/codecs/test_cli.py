@@ -27,7 +27,7 @@ def test_a_photograph_there_and_back_in_fresh_processes(photo: Path, model: str,
     subprocess.run([*run, "decode", "cat.cdm", "back.png"], cwd=photo.parent, check=True)
     x, x_hat = (np.asarray(Image.open(photo.parent / name).convert("RGB")) for name in ("cat.png", "back.png"))
     assert x.shape == x_hat.shape
-    assert psnr(x, x_hat, 255) > least
+    assert psnr(x, x_hat, 255.0) > least
     assert (photo.parent / "cat.cdm").stat().st_size * 8 < 0.8 * x[..., 0].size
 
 
@@ -63,7 +63,7 @@ def test_grey_alpha_deep_and_exif(tmp_path: Path) -> None:
     assert main(["decode", str(out), str(back)]) == 0
     deep = np.asarray(Image.open(back / "deep.png"))
     assert deep.dtype.itemsize == 2 or deep.dtype == np.int32
-    assert psnr(grey, deep.astype(np.uint16), 65535) > 28
+    assert psnr(grey, deep.astype(np.uint16), 65535.0) > 28
     np.testing.assert_array_equal(np.asarray(Image.open(back / "alpha.png"))[..., 3], alpha)
 
 

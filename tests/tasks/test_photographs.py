@@ -33,7 +33,7 @@ def test_crops(folder: Path) -> None:
 
 
 def test_a_folder_larger_than_memory_passes_through(folder: Path) -> None:
-    data = Photographs(str(folder), crop=32, batch_size=64, memory_mb=0, val_share=0)
+    data = Photographs(str(folder), crop=32, batch_size=64, memory_mb=0, val_share=0.0)
     stream = iter(data.train_dataloader())
     assert all(next(stream).shape == (64, 3, 32, 32) for _ in range(1))
 
