@@ -117,7 +117,7 @@ class Codec(nn.Module):
     @torch.inference_mode()
     def compress(
         self,
-        x: Shaped[Tensor, "1 c *space"],
+        x: Shaped[Tensor, "b c *space"],
         *,
         depth: int = 8,
         flags: Flag = NO_FLAGS,

@@ -247,7 +247,8 @@ def _constant(
         array = _matrix(int(part), level, wavelet, mode, inverse)
     else:
         array = getattr(_axis_map(level, wavelet, mode, inverse), part)
-    return torch.tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
+    with torch.inference_mode(False):  # a constant first made while coding must also serve training
+        return torch.tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
 
 
 def _analyse(x: Float[Tensor, "p g n q"], level: int, wavelet: str, mode: Mode) -> Float[Tensor, "p side g blocks q"]:

@@ -93,6 +93,17 @@ def test_gradient_path_equals_compiled_path(mode: str) -> None:
     assert (back - plain_back).abs().max() <= 5e-6
 
 
+def test_coding_first_and_training_after() -> None:
+    """Constants are cached: those made in inference mode must not break autograd."""
+    for cached in (module._constant, module._axis_map, module._matrix):
+        cached.cache_clear()
+    with torch.inference_mode():
+        wpt(noise(1, 1, 128), 2)
+    x = noise(1, 1, 128).requires_grad_()
+    wpt(x, 2).square().sum().backward()
+    assert x.grad is not None
+
+
 def test_non_contiguous_input() -> None:
     x = noise(1, 80, 96, 3, dtype=torch.float32).permute(0, 3, 1, 2)
     assert torch.equal(wpt(x, 2), wpt(x.contiguous(), 2))
