@@ -13,7 +13,7 @@ def test_formulas_of_the_paper() -> None:
     v = compander._compress(y)[0, 0]
     assert v[1].item() == pytest.approx(1.482, abs=2e-3)  # the slope at 0
     assert v[2].item() == pytest.approx(127.499 * 0.6826895, abs=1e-2)
-    assert compander.to_symbols(y)[0, 0].tolist() == [0, 0, 87, -127]
+    assert compander.to_symbols(y)[0, 0].tolist() == [0, 1, 87, -127]
     assert compander(torch.full((1, 1, 1), 1e9)).y_hat.item() == pytest.approx(3.719 * 68.649, rel=1e-3)
 
 
