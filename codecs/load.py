@@ -101,9 +101,16 @@ def build(config: Path) -> Codec:
 
 
 def load_weights(codec: Codec, data: bytes) -> None:
-    """Fill a codec from the bytes of a safetensors file, stored in half precision."""
+    """Fill a codec from the bytes of a safetensors file, stored in half precision.
+
+    Raises:
+        ValueError: if they are the weights of another codec.
+    """
     state = {k: v.float() if v.is_floating_point() else v for k, v in parse_weights(data).items()}
-    missing, unexpected = codec.load_state_dict(state, strict=False)
+    try:
+        missing, unexpected = codec.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # torch lists the shapes, a line each
+        raise ValueError(f"these weights are another codec's: {str(error).splitlines()[1].strip()}") from None
     missing = [name for name in missing if ".density." not in name]  # the density is of training alone
     if missing or unexpected:
         raise ValueError(f"these weights are another codec's: missing {missing[:3]}, unknown {unexpected[:3]}")
