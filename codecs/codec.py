@@ -23,7 +23,7 @@ from codomain.codecs.coder import BitstreamError, decode_symbols, encode_symbols
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-ENCODE_TILE = 192  # latents; 1536 x 1536 pixels take about 100 MB
+ENCODE_TILE = 128  # latents; 1024 x 1024 pixels take about 50 MB
 DECODE_TILE = 128  # latents; 1024 x 1024 pixels take about 150 MB
 
 
