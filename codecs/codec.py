@@ -23,8 +23,8 @@ from codomain.codecs.coder import BitstreamError, decode_symbols, encode_symbols
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-ENCODE_TILE = 128  # latents; 1024 x 1024 pixels take about 50 MB
-DECODE_TILE = 128  # latents; 1024 x 1024 pixels take about 150 MB
+ENCODE_TILE = 128  # latents along each axis analysed at a time
+DECODE_TILE = 128  # latents along each axis decoded at a time
 
 
 class CodecOutput(NamedTuple):
