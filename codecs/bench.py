@@ -27,6 +27,7 @@ from torch import Tensor
 
 ROUNDS = 7
 SLOW_S = 20.0  # a contender that takes longer than this is run once
+PAUSE_S = 0.02  # OpenMP threads of the library before spin for some milliseconds after their work
 
 
 class Contender(NamedTuple):
@@ -76,6 +77,7 @@ def _measure(group: list[Contender]) -> list[dict[str, Any]]:
         for contender, taken in zip(group, times, strict=True):
             if taken and taken[0] > SLOW_S:
                 continue
+            time.sleep(PAUSE_S)
             began = time.perf_counter()
             contender.run()
             seconds = time.perf_counter() - began

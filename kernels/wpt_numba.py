@@ -1,8 +1,13 @@
 """The compiled CPU path of `kernels/wpt.py`: 2-D, float32, symmetric filters of 9 and 7 taps (bior4.4).
 
-Blocks of columns, then rows, pass all levels of their axis within the cache: two reads and two writes of
-the picture in all. Rows are split into even and odd samples first, so that every loop runs over neighbours.
-Natural band order costs nothing: it is where the second axis writes.
+The picture streams through the packet tree row by row: one read, one write, and between them a few rows of every
+node, which stay in the cache.
+
+    analysis    row --deinterleave--> columns, level by level --band row--> rows, level by level --> channels
+    synthesis   channels --> rows, level by level --band row--> columns, level by level --interleave--> row
+
+Inside, a row lies by its phases: sample ``P q + p`` at position q of phase p, ``P = 2**level``. Every filter tap of
+either axis is then a shift of contiguous numbers, so one loop serves both axes and becomes vector instructions.
 """
 
 from __future__ import annotations
@@ -15,11 +20,12 @@ from threading import Thread
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import njit
+from numba import njit, uintp
 from torch import Tensor
 
-BLOCK = 128  # columns at a time: long enough for vectors, short enough for the cache
-PAD = 4  # margin of a row, beyond the reach of the filters
+PAD = 2  # margin of every phase, each side: the reach of the filters in units of two samples
+SPLIT_ROWS, MERGE_ROWS = 9, 6  # rows that a node keeps: what one output needs, and what arrives at once
+MARGIN = 4  # block rows before and after a strip, as many as `reach(level)` at any level
 OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 Taps = tuple[np.ndarray, np.ndarray]
 
@@ -29,12 +35,8 @@ def analyse(x: Float[Tensor, "b c h w"], level: int, taps: Taps, periodic: bool)
     b, c, h, w = x.shape
     side = 1 << level
     planes = x.contiguous().numpy().reshape(b * c, h, w)
-    bands = np.empty((h, w), np.float32)  # rows in the order (band along h, k)
     out = np.empty((b * c, side * side, h // side, w // side), np.float32)
-    run = _runner(h * w)
-    for plane, target in zip(planes, out, strict=True):
-        run(_analyse_columns, -(-w // BLOCK), plane, bands, level, *taps, periodic)
-        run(_analyse_rows, h, bands, _natural(level), target, level, *taps, periodic)
+    _run(_analyse, planes.size, b * c * h // side, planes, out, level, *map(tuple, taps), periodic, _natural(level))
     return torch.from_numpy(out).reshape(b, -1, h // side, w // side)
 
 
@@ -42,15 +44,11 @@ def synthesise(X: Float[Tensor, "b d gh gw"], level: int, taps: Taps, periodic: 
     """`iwpt`; ``taps`` are the halves, centre first, of the synthesis filters (4 low, 5 high)."""
     b, d, gh, gw = X.shape
     side = 1 << level
-    h, w = gh * side, gw * side
-    sources = X.contiguous().numpy().reshape(b * d // side**2, side * side, gh, gw)
-    bands = np.empty((h, w), np.float32)
-    out = np.empty((len(sources), h, w), np.float32)
-    run = _runner(h * w)
-    for source, plane in zip(sources, out, strict=True):
-        run(_synthesise_rows, h, source, _natural(level), bands, level, *taps, periodic)
-        run(_synthesise_columns, -(-w // BLOCK), bands, plane, level, *taps, periodic)
-    return torch.from_numpy(out).reshape(b, -1, h, w)
+    c = d // side**2
+    bands = X.contiguous().numpy().reshape(b * c, side * side, gh, gw)
+    out = np.empty((b * c, gh * side, gw * side), np.float32)
+    _run(_synthesise, out.size, b * c * gh, bands, out, level, *map(tuple, taps), periodic, _natural(level))
+    return torch.from_numpy(out).reshape(b, c, gh * side, gw * side)
 
 
 @cache
@@ -63,20 +61,129 @@ def _natural(level: int) -> np.ndarray:
     return index
 
 
-def _runner(samples: int) -> Callable[..., None]:
-    """Return what runs a kernel over its blocks, on as many threads as torch would use."""
-    threads = min(torch.get_num_threads(), 1 + samples // 50_000)
+def _run(kernel: Callable[..., None], samples: int, blocks: int, *arguments: object) -> None:
+    """Run a kernel over its block rows, on as many threads as torch would use."""
+    threads = min(torch.get_num_threads(), 1 + samples // 50_000, blocks)
+    cuts = [blocks * i // threads for i in range(threads + 1)]
+    others = [Thread(target=kernel, args=(a, z, *arguments)) for a, z in pairwise(cuts[1:])]
+    for thread in others:
+        thread.start()
+    kernel(0, cuts[1], *arguments)
+    for thread in others:
+        thread.join()
 
-    def run(kernel: Callable[..., None], blocks: int, *arguments: object) -> None:
-        cuts = [blocks * i // threads for i in range(threads + 1)]
-        others = [Thread(target=kernel, args=(a, z, *arguments)) for a, z in pairwise(cuts[1:])]
-        for thread in others:
-            thread.start()
-        kernel(0, cuts[1], *arguments)
-        for thread in others:
-            thread.join()
 
-    return run
+@njit(**OPTIONS)
+def _analyse(first, last, x, out, level, lo, hi, periodic, channels):  # type: ignore[no-untyped-def]
+    """Block rows [first, last), counted through all planes."""
+    side, (h, w) = 1 << level, x.shape[1:]
+    gh, gw = h // side, w // side
+    stride = gw + 2 * PAD
+    width = side * stride
+    ring, bands = SPLIT_ROWS * width, (side - 1) * SPLIT_ROWS * width
+    s = np.zeros(bands + 3 * width, np.float32)  # rings of the nodes above the leaves, two band rows, one more
+    flat, at, put = out.reshape(-1), np.empty(9, np.uint64), np.empty(side, np.uint64)
+    have = np.empty(level + 1, np.int64)  # rows that have reached each depth
+    while first < last:
+        plane, top = first // gh, first % gh
+        bottom = min(gh, top + last - first)
+        first += bottom - top
+        start, rows = _strip(top, bottom, gh, periodic)
+        rows <<= level
+        have[:] = 0
+        while have[level] < bottom - start:
+            depth = level  # the deepest first, so that rings stay short
+            while depth and not _splittable(have[depth], have[depth - 1], rows >> (depth - 1)):
+                depth -= 1
+            k = have[depth]
+            have[depth] += 1
+            if depth == 0:
+                _deinterleave(x[plane, ((start << level) + k) % h], s, k % SPLIT_ROWS * width, level, stride)
+                continue
+            for node in range(1 << (depth - 1)):
+                source, target = (1 << (depth - 1)) - 1 + node, (1 << depth) - 1 + 2 * node
+                for t in range(9):
+                    row = _extend(2 * k + t - 4, rows >> (depth - 1), False)
+                    at[t] = source * ring + row % SPLIT_ROWS * width
+                if depth < level:
+                    low = target * ring + k % SPLIT_ROWS * width
+                    _split(s, uintp(low), uintp(low + ring), s, at, width, lo, hi)
+                elif k >= top - start:
+                    _split(s, uintp(bands), uintp(bands + width), s, at, width, lo, hi)
+                    for i in range(2):
+                        for f in range(side):
+                            put[f] = ((plane * side * side + channels[2 * node + i, f]) * gh + start + k) * gw
+                        _split_row(s, bands + i * width, bands + 2 * width, flat, put, level, gw, lo, hi, periodic, at)
+
+
+@njit(**OPTIONS)
+def _synthesise(first, last, X, out, level, lo, hi, periodic, channels):  # type: ignore[no-untyped-def]
+    side, (gh, gw) = 1 << level, X.shape[2:]
+    stride = gw + 2 * PAD
+    width = side * stride
+    ring, work = MERGE_ROWS * width, (2 * side - 2) * MERGE_ROWS * width
+    s = np.zeros(work + 2 * width, np.float32)  # rings of the nodes below the root, two rows
+    at = np.empty(9, np.uint64)
+    have = np.empty(level + 1, np.int64)
+    while first < last:
+        plane, top = first // gh, first % gh
+        bottom = min(gh, top + last - first)
+        first += bottom - top
+        start, rows = _strip(top, bottom, gh, periodic)
+        have[:] = 0
+        while have[0] < (bottom - start) << level:
+            depth = 1  # the shallowest first
+            while depth <= level and not _mergeable(have[depth - 1] // 2, have[depth], rows << (level - depth)):
+                depth += 1
+            if depth > level:
+                k = have[level]
+                have[level] += 1
+                for v in range(side):
+                    for f in range(side):
+                        a = work + f * stride + PAD
+                        s[a : a + gw] = X[plane, channels[v, f], (start + k) % gh]
+                    target = (side - 2 + v) * ring + k % MERGE_ROWS * width
+                    _merge_row(s, work, work + width, target, level, gw, lo, hi, periodic, at)
+                continue
+            k = have[depth - 1] // 2
+            have[depth - 1] += 2
+            for node in range(1 << (depth - 1)):
+                source, target = (1 << depth) - 2 + 2 * node, (1 << (depth - 1)) - 2 + node
+                for t in range(9):  # low rows k-1 ... k+2, high rows k-2 ... k+2
+                    high = t >= 4
+                    row = _extend(2 * (k + t - (6 if high else 1)) + high, rows << (level - depth + 1), False) // 2
+                    at[t] = (source + high) * ring + row % MERGE_ROWS * width
+                if depth > 1:
+                    even = target * ring + 2 * k % MERGE_ROWS * width  # an even number of rows: the odd one follows
+                    _merge(s, uintp(even), uintp(even + width), s, at, width, lo, hi)
+                elif 2 * k >= (top - start) << level:
+                    _merge(s, uintp(work), uintp(work + width), s, at, width, lo, hi)
+                    for i in range(2):
+                        _interleave(s, work + i * width, out[plane, (start << level) + 2 * k + i], level, stride)
+
+
+@njit(**OPTIONS)
+def _strip(top, bottom, blocks, periodic):  # type: ignore[no-untyped-def]
+    """First block row and number of block rows that block rows [top, bottom) depend on.
+
+    A strip that ends inside the picture is mirrored there too; the blocks that see this end are dropped.
+    """
+    if periodic:
+        return top - MARGIN, bottom - top + 2 * MARGIN
+    start = max(0, top - MARGIN)
+    return start, min(blocks, bottom + MARGIN) - start
+
+
+@njit(**OPTIONS)
+def _splittable(k, have, n):  # type: ignore[no-untyped-def]
+    """Whether row k of both bands can be made from the first ``have`` of ``n`` rows."""
+    return 2 * k < n and min(2 * k + 4, n - 1) < have
+
+
+@njit(**OPTIONS)
+def _mergeable(k, have, n):  # type: ignore[no-untyped-def]
+    """Whether rows 2k and 2k + 1 can be made from the first ``have`` of ``n`` rows of both bands."""
+    return k < n and min(k + 2, n - 1) < have
 
 
 @njit(**OPTIONS)
@@ -91,184 +198,102 @@ def _extend(i, n, periodic):  # type: ignore[no-untyped-def]
 
 
 @njit(**OPTIONS)
-def _split(src, dst, count, base, n, lo, hi, periodic):  # type: ignore[no-untyped-def]
-    """One level: rows [base, base + n) of src to low rows, then high rows, of dst."""
-    half = n // 2
-    for k in range(half):
-        i = 2 * k
-        r0, r1, l1 = base + i, base + _extend(i + 1, n, periodic), base + _extend(i - 1, n, periodic)
-        r2, l2 = base + _extend(i + 2, n, periodic), base + _extend(i - 2, n, periodic)
-        r3, l3 = base + _extend(i + 3, n, periodic), base + _extend(i - 3, n, periodic)
-        r4, l4 = base + _extend(i + 4, n, periodic), base + _extend(i - 4, n, periodic)
-        low, high = base + k, base + half + k
-        for c in range(count):
-            dst[low, c] = (
-                lo[0] * src[r0, c] + lo[1] * (src[l1, c] + src[r1, c]) + lo[2] * (src[l2, c] + src[r2, c])
-                + lo[3] * (src[l3, c] + src[r3, c]) + lo[4] * (src[l4, c] + src[r4, c])
-            )  # fmt: skip
-        for c in range(count):  # centred on i + 1
-            dst[high, c] = (
-                hi[0] * src[r1, c] + hi[1] * (src[r0, c] + src[r2, c])
-                + hi[2] * (src[l1, c] + src[r3, c]) + hi[3] * (src[l2, c] + src[r4, c])
-            )  # fmt: skip
-
-
-@njit(**OPTIONS)
-def _merge(src, dst, count, base, n, lo, hi, periodic):  # type: ignore[no-untyped-def]
-    """Undo `_split`: low and high rows of src to rows [base, base + n) of dst."""
-    half = n // 2
-    high = base + half
-    for k in range(half):
-        i = 2 * k  # interleaved index; even ones are low, odd ones high, on either side of an end
-        l0, h0 = base + k, high + k
-        lr, ll = base + _extend(i + 2, n, periodic) // 2, base + _extend(i - 2, n, periodic) // 2
-        lrr = base + _extend(i + 4, n, periodic) // 2
-        hl, hr = high + _extend(i - 1, n, periodic) // 2, high + _extend(i + 3, n, periodic) // 2
-        hll, hrr = high + _extend(i - 3, n, periodic) // 2, high + _extend(i + 5, n, periodic) // 2
-        for c in range(count):
-            dst[base + i, c] = (
-                lo[0] * src[l0, c] + lo[2] * (src[ll, c] + src[lr, c])
-                + hi[1] * (src[hl, c] + src[h0, c]) + hi[3] * (src[hll, c] + src[hr, c])
-            )  # fmt: skip
-        for c in range(count):
-            dst[base + i + 1, c] = (
-                lo[1] * (src[l0, c] + src[lr, c]) + lo[3] * (src[ll, c] + src[lrr, c])
-                + hi[0] * src[h0, c] + hi[2] * (src[hl, c] + src[hr, c]) + hi[4] * (src[hll, c] + src[hrr, c])
-            )  # fmt: skip
-
-
-@njit(**OPTIONS)
-def _split_all(a, b, count, level, lo, hi, periodic):  # type: ignore[no-untyped-def]
-    """All levels, from a to b to a ...; returns the one that holds the result."""
-    n = len(a)
-    for j in range(level):
-        size = n >> j
-        for s in range(1 << j):
-            _split(a, b, count, s * size, size, lo, hi, periodic)
-        a, b = b, a
-    return a
-
-
-@njit(**OPTIONS)
-def _merge_all(a, b, count, level, lo, hi, periodic):  # type: ignore[no-untyped-def]
-    """Undo `_split_all`."""
-    n = len(a)
-    for j in range(level - 1, -1, -1):
-        size = n >> j
-        for s in range(1 << j):
-            _merge(a, b, count, s * size, size, lo, hi, periodic)
-        a, b = b, a
-    return a
-
-
-@njit(**OPTIONS)
-def _analyse_columns(first, last, x, out, level, lo, hi, periodic):  # type: ignore[no-untyped-def]
-    n, width = x.shape
-    a, b = np.empty((n, BLOCK), np.float32), np.empty((n, BLOCK), np.float32)
-    for block in range(first, last):
-        start = block * BLOCK
-        count = min(BLOCK, width - start)
-        for i in range(n):  # a copy: nine rows of a wide picture would fall on the same cache sets
-            for c in range(count):
-                a[i, c] = x[i, start + c]
-        done = _split_all(a, b, count, level, lo, hi, periodic)
-        for i in range(n):
-            for c in range(count):
-                out[i, start + c] = done[i, c]
-
-
-@njit(**OPTIONS)
-def _synthesise_columns(first, last, X, out, level, lo, hi, periodic):  # type: ignore[no-untyped-def]
-    n, width = out.shape
-    a, b = np.empty((n, BLOCK), np.float32), np.empty((n, BLOCK), np.float32)
-    for block in range(first, last):
-        start = block * BLOCK
-        count = min(BLOCK, width - start)
-        for i in range(n):
-            for c in range(count):
-                a[i, c] = X[i, start + c]
-        done = _merge_all(a, b, count, level, lo, hi, periodic)
-        for i in range(n):
-            for c in range(count):
-                out[i, start + c] = done[i, c]
-
-
-@njit(**OPTIONS)
-def _extend_row(row, n, parity, periodic):  # type: ignore[no-untyped-def]
-    """Fill the margins of row[PAD : PAD + n], the samples of one parity of an interleaved sequence."""
-    for j in range(1, PAD):
-        row[PAD - j] = row[PAD + _extend(parity - 2 * j, 2 * n, periodic) // 2]
-        row[PAD + n - 1 + j] = row[PAD + _extend(parity + 2 * (n - 1 + j), 2 * n, periodic) // 2]
-
-
-@njit(**OPTIONS)
-def _analyse_rows(first, last, x, channels, out, level, lo, hi, periodic):  # type: ignore[no-untyped-def]
-    """Rows of x are (band along h, row); ``channels`` says where each pair of bands goes."""
-    n = x.shape[1]
-    height, width = out.shape[1], out.shape[2]
-    even, odd = np.empty(n // 2 + 2 * PAD, np.float32), np.empty(n // 2 + 2 * PAD, np.float32)
-    a, b = np.empty(n, np.float32), np.empty(n, np.float32)
+def _split(dst, low, high, src, at, count, lo, hi):  # type: ignore[no-untyped-def]
+    """Filter nine neighbours, at src[at[t] + k], to one low and one high sample. Unsigned indices need no check."""
     l0, l1, l2, l3, l4 = lo
     h0, h1, h2, h3 = hi
-    for row in range(first, last):
-        a[:] = x[row]
-        for j in range(level):
-            half = n >> (j + 1)
-            for s in range(0, n, 2 * half):
-                # views, indexed by k alone: numba's check for negative indices would forbid vectors
-                e, o, source = even[PAD:], odd[PAD:], a[s : s + 2 * half]
-                for k in range(half):
-                    e[k], o[k] = source[2 * k], source[2 * k + 1]
-                _extend_row(even, half, 0, periodic)
-                _extend_row(odd, half, 1, periodic)
-                ell, el, er, err = even[PAD - 2 :], even[PAD - 1 :], even[PAD + 1 :], even[PAD + 2 :]
-                oll, ol, orr = odd[PAD - 2 :], odd[PAD - 1 :], odd[PAD + 1 :]
-                low, high = b[s : s + half], b[s + half : s + 2 * half]
-                for k in range(half):
-                    low[k] = (
-                        l0 * e[k] + l1 * (ol[k] + o[k]) + l2 * (el[k] + er[k])
-                        + l3 * (oll[k] + orr[k]) + l4 * (ell[k] + err[k])
-                    )  # fmt: skip
-                for k in range(half):
-                    high[k] = h0 * o[k] + h1 * (e[k] + er[k]) + h2 * (ol[k] + orr[k]) + h3 * (el[k] + err[k])
-            a, b = b, a
-        for band in range(1 << level):
-            out[channels[row // height, band], row % height] = a[band * width : (band + 1) * width]
+    a, b, c, d, e, f, g, h, i = at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8]
+    for k in range(uintp(count)):
+        dst[low + k] = (
+            l0 * src[e + k] + l1 * (src[d + k] + src[f + k]) + l2 * (src[c + k] + src[g + k])
+            + l3 * (src[b + k] + src[h + k]) + l4 * (src[a + k] + src[i + k])
+        )  # fmt: skip
+        dst[high + k] = (
+            h0 * src[f + k] + h1 * (src[e + k] + src[g + k])
+            + h2 * (src[d + k] + src[h + k]) + h3 * (src[c + k] + src[i + k])
+        )  # fmt: skip
 
 
 @njit(**OPTIONS)
-def _synthesise_rows(first, last, X, channels, out, level, lo, hi, periodic):  # type: ignore[no-untyped-def]
-    n = out.shape[1]
-    height, width = X.shape[1], X.shape[2]
-    low, high = np.empty(n // 2 + 2 * PAD, np.float32), np.empty(n // 2 + 2 * PAD, np.float32)
-    a, b = np.empty(n, np.float32), np.empty(n, np.float32)
+def _merge(dst, even, odd, src, at, count, lo, hi):  # type: ignore[no-untyped-def]
+    """Undo `_split`: four low and five high neighbours to two samples."""
     l0, l1, l2, l3 = lo
     h0, h1, h2, h3, h4 = hi
-    for row in range(first, last):
-        for band in range(1 << level):
-            a[band * width : (band + 1) * width] = X[channels[row // height, band], row % height]
-        for j in range(level - 1, -1, -1):
-            half = n >> (j + 1)
-            for s in range(0, n, 2 * half):
-                low[PAD : PAD + half] = a[s : s + half]
-                high[PAD : PAD + half] = a[s + half : s + 2 * half]
-                _extend_row(low, half, 0, periodic)
-                _extend_row(high, half, 1, periodic)
-                c, cl, cr, crr = low[PAD:], low[PAD - 1 :], low[PAD + 1 :], low[PAD + 2 :]
-                d, dll, dl, dr, drr = (
-                    high[PAD:],
-                    high[PAD - 2 :],
-                    high[PAD - 1 :],
-                    high[PAD + 1 :],
-                    high[PAD + 2 :],
-                )
-                target = b[s : s + 2 * half]
-                for k in range(half):
-                    x0 = l0 * c[k] + l2 * (cl[k] + cr[k]) + h1 * (dl[k] + d[k]) + h3 * (dll[k] + dr[k])
-                    x1 = (
-                        l1 * (c[k] + cr[k]) + l3 * (cl[k] + crr[k])
-                        + h0 * d[k] + h2 * (dl[k] + dr[k]) + h4 * (dll[k] + drr[k])
-                    )  # fmt: skip
-                    target[2 * k], target[2 * k + 1] = x0, x1
-            a, b = b, a
-        out[row] = a
+    a, b, c, d = at[0], at[1], at[2], at[3]
+    p, q, r, t, u = at[4], at[5], at[6], at[7], at[8]
+    for k in range(uintp(count)):
+        dst[even + k] = (
+            l0 * src[b + k] + l2 * (src[a + k] + src[c + k])
+            + h1 * (src[q + k] + src[r + k]) + h3 * (src[p + k] + src[t + k])
+        )  # fmt: skip
+        dst[odd + k] = (
+            l1 * (src[b + k] + src[c + k]) + l3 * (src[a + k] + src[d + k])
+            + h0 * src[r + k] + h2 * (src[q + k] + src[t + k]) + h4 * (src[p + k] + src[u + k])
+        )  # fmt: skip
+
+
+@njit(**OPTIONS)
+def _split_row(s, a, b, out, put, level, gw, lo, hi, periodic, at):  # type: ignore[no-untyped-def]
+    """All levels of the row at s[a], by phases, with the help of s[b]; band f goes to out[put[f]]."""
+    stride = gw + 2 * PAD
+    for depth in range(level):
+        log = level - depth
+        n, last = gw << log, (1 << log) - 1
+        for node in range(1 << depth):
+            base = a + (node << log) * stride + PAD
+            for t in range(7):
+                i = t - 4 if t < 4 else n + t - 4
+                e = _extend(i, n, periodic)
+                s[base + (i & last) * stride + (i >> log)] = s[base + (e & last) * stride + (e >> log)]
+            for r in range(1 << (log - 1)):
+                for t in range(9):
+                    i = 2 * r + t - 4
+                    at[t] = base + (i & last) * stride + (i >> log)
+                if log == 1:
+                    _split(out, put[2 * node], put[2 * node + 1], s, at, gw, lo, hi)
+                else:
+                    low = b + ((node << log) + r) * stride + PAD
+                    _split(s, uintp(low), uintp(low + (stride << (log - 1))), s, at, gw, lo, hi)
+        a, b = b, a
+
+
+@njit(**OPTIONS)
+def _merge_row(s, a, b, target, level, gw, lo, hi, periodic, at):  # type: ignore[no-untyped-def]
+    """Undo `_split_row`: the bands at s[a], with the help of s[b], to phases at s[target]."""
+    stride = gw + 2 * PAD
+    for depth in range(level - 1, -1, -1):
+        log = level - 1 - depth  # of the phases of a child
+        n, last = gw << log, (1 << log) - 1
+        if depth == 0:
+            b = target
+        for node in range(1 << depth):
+            base = a + (2 * node << log) * stride + PAD
+            for high in range(2):
+                child = base + (high << log) * stride
+                for t in range(4):
+                    i = t - 2 if t < 2 else n + t - 2
+                    e = _extend(2 * i + high, 2 * n, periodic) // 2
+                    s[child + (i & last) * stride + (i >> log)] = s[child + (e & last) * stride + (e >> log)]
+            for r in range(1 << log):
+                for t in range(9):
+                    i = r + t - (1 if t < 4 else 6)
+                    at[t] = base + ((t >= 4) << log) * stride + (i & last) * stride + (i >> log)
+                even = b + ((2 * node << log) + 2 * r) * stride + PAD
+                _merge(s, uintp(even), uintp(even + stride), s, at, gw, lo, hi)
+        a, b = b, a
+
+
+@njit(**OPTIONS)
+def _deinterleave(row, s, a, level, stride):  # type: ignore[no-untyped-def]
+    for p in range(1 << level):
+        start, phase, step = uintp(a + p * stride + PAD), uintp(p), uintp(1 << level)
+        for q in range(uintp(len(row) >> level)):
+            s[start + q] = row[q * step + phase]
+
+
+@njit(**OPTIONS)
+def _interleave(s, a, row, level, stride):  # type: ignore[no-untyped-def]
+    for p in range(1 << level):
+        start, phase, step = uintp(a + p * stride + PAD), uintp(p), uintp(1 << level)
+        for q in range(uintp(len(row) >> level)):
+            row[q * step + phase] = s[start + q]
