@@ -63,7 +63,7 @@ class GaussianCompander(Bottleneck):
     def start(self, y: Float[Tensor, "n d"], bits: float | None = None) -> None:
         """Nothing to set: the encoder learns the scale of every channel."""
 
-    def freeze_tables(self) -> None:
+    def freeze_tables(self, y: Float[Tensor, "n d"] | None = None) -> None:
         """Nothing to do: the counts are integers already."""
 
     def tables(self) -> Tables:

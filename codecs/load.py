@@ -119,7 +119,6 @@ def load_weights(codec: Codec, data: bytes) -> None:
 
 def save_weights(codec: Codec, path: Path) -> str:
     """Write weights and integer tables, half precision, without the training density; return the sha256."""
-    codec.bottleneck.freeze_tables()
     state = {
         k: (v.half() if v.is_floating_point() else v).contiguous()
         for k, v in codec.state_dict().items()

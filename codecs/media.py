@@ -19,6 +19,7 @@ from torch import Tensor
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # our own limit, checked before any pixel is decoded
 
+STRIP = 256  # rows converted at a time: a large picture exists once
 FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -109,10 +110,10 @@ def write_image(picture: Picture, format: str) -> bytes:
     if samples.dtype == np.uint16 and samples.shape[2] > 1:
         return _write_deep(samples, picture, format)
     mode = {1: "I;16" if samples.dtype == np.uint16 else "L", 2: "LA", 3: "RGB", 4: "RGBA"}[samples.shape[2]]
-    samples = np.ascontiguousarray(samples)
-    image = Image.frombytes(
-        mode, (samples.shape[1], samples.shape[0]), samples.astype(samples.dtype.newbyteorder("<")).tobytes()
-    )
+    image = Image.new(mode, (samples.shape[1], samples.shape[0]))
+    for top in range(0, image.height, STRIP):
+        strip = samples[top : top + STRIP].astype(samples.dtype.newbyteorder("<"))
+        image.paste(Image.frombytes(mode, (image.width, len(strip)), strip.tobytes()), (0, top))
     extra: dict[str, object] = {k: v for k, v in (("icc_profile", picture.icc), ("exif", picture.exif)) if v}
     out = io.BytesIO()
     try:
@@ -167,16 +168,25 @@ def _picture(image: Image.Image, data: bytes) -> Picture:
             icc = icc if image.mode == "YCbCr" else None  # the profile describes the inks, not the RGB
         has_alpha = image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info
         grey = image.mode in ("1", "L", "LA", "La")
-        samples = np.asarray(image.convert({(1, 0): "L", (1, 1): "LA", (0, 0): "RGB", (0, 1): "RGBA"}[grey, has_alpha]))
-        samples = samples.reshape(*samples.shape[:2], -1)
+        samples = _read_strips(image, {(1, 0): "L", (1, 1): "LA", (0, 0): "RGB", (0, 1): "RGBA"}[grey, has_alpha])
+    block = exif.tobytes() if len(exif) else None
+    image.close()  # its pixels are not needed twice
     upright = _apply_orientation(samples, orientation)
     colours, alpha = upright, None
     if upright.shape[2] in (2, 4):
         colours, alpha = upright[..., :-1], np.ascontiguousarray(upright[..., -1])
     grey = colours.shape[2] == 1
     planes = np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)).transpose(2, 0, 1))
-    block = exif.tobytes() if len(exif) else None
     return Picture(torch.from_numpy(planes), grey, orientation != 1, alpha, icc, block)
+
+
+def _read_strips(image: Image.Image, mode: str) -> UInt8[np.ndarray, "h w c"]:
+    """Convert a few rows at a time; the array lies plane by plane."""
+    planes = np.empty((len(mode), image.height, image.width), np.uint8)
+    for top in range(0, image.height, STRIP):
+        strip = np.asarray(image.crop((0, top, image.width, min(top + STRIP, image.height))).convert(mode))
+        planes[:, top : top + STRIP] = strip.reshape(*strip.shape[:2], -1).transpose(2, 0, 1)
+    return planes.transpose(1, 2, 0)
 
 
 def _is_deep(image: Image.Image) -> bool:

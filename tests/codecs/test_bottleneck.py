@@ -30,6 +30,21 @@ def test_start_meets_the_rate_and_bits_are_those_of_the_file() -> None:
     assert torch.allclose(bottleneck.from_symbols(symbols), y_hat)
 
 
+def test_counted_tables_cost_no_more_than_the_entropy_of_new_latents() -> None:
+    bottleneck, y = trained()
+    fresh = torch.distributions.Laplace(0, SCALES).sample((40_000,))
+    symbols = bottleneck.to_symbols(fresh.T.reshape(1, 3, 200, 200))[0].flatten(1).numpy()
+    of_the_density = len(encode_symbols(symbols, bottleneck.tables()))
+    bottleneck.freeze_tables(y)
+    counted = len(encode_symbols(symbols, bottleneck.tables()))
+    entropy = 0.0
+    for row in symbols:
+        share = np.unique(row, return_counts=True)[1] / row.size
+        entropy -= float((share * np.log2(share)).sum()) * row.size / 8
+    assert counted <= of_the_density
+    assert counted <= 1.003 * entropy + 40
+
+
 def test_tables_travel_with_the_weights() -> None:
     bottleneck, _ = trained()
     other = EntropyBottleneck(3)
