@@ -176,7 +176,8 @@ def _picture(image: Image.Image, data: bytes) -> Picture:
     if upright.shape[2] in (2, 4):
         colours, alpha = upright[..., :-1], np.ascontiguousarray(upright[..., -1])
     grey = colours.shape[2] == 1
-    planes = np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3)).transpose(2, 0, 1))
+    planes = colours.transpose(2, 0, 1)
+    planes = np.ascontiguousarray(np.repeat(planes, 3, 0) if grey else planes)
     return Picture(torch.from_numpy(planes), grey, orientation != 1, alpha, icc, block)
 
 
