@@ -80,7 +80,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="print the whole index as JSON")
     sub = command(_evaluate, "measure models on a folder of images", "Real files, decoded in fresh processes.")
     sub.add_argument(
-        "--models", nargs="+", required=True, metavar="NAME", help="models; jpeg:30 or webp:40 for a baseline"
+        "--models",
+        nargs="+",
+        required=True,
+        metavar="NAME",
+        help="models, and baselines as jpeg:30, avif:50",
     )
     sub.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of images")
     sub.add_argument("--out", type=Path, metavar="CSV", help="also write one row per model and image")

@@ -5,7 +5,6 @@ python -m codomain.codecs.demo PHOTO FOLDER
 
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from codomain.codecs.evaluate import baseline_bytes
+from codomain.codecs.baselines import Baseline
 from codomain.codecs.load import load, names
 from codomain.codecs.metrics import bpp, psnr
 from PIL import Image, ImageDraw, ImageFont
@@ -50,7 +49,7 @@ def main(photo: Path, folder: Path) -> None:
     sheets = []
     for name in names():
         ours = _ours(name, photo, folder)
-        rivals = [_rival(original, format, ours.n_bytes) for format in ("jpeg", "webp")]
+        rivals = [_rival(original, codec, ours.n_bytes) for codec in ("jpeg", "webp")]
         for result in (ours, *rivals):
             table.add_row(
                 result.name, str(result.n_bytes), f"{bpp(result.n_bytes, *original.size):.3f}",
@@ -85,15 +84,15 @@ def _ours(name: str, photo: Path, folder: Path) -> Result:
         )  # fmt: skip
 
 
-def _rival(original: Image.Image, format: str, n_bytes: int) -> Result:
+def _rival(original: Image.Image, name: str, n_bytes: int) -> Result:
     """The quality whose file is nearest to ``n_bytes``."""
-    sizes = {q: len(baseline_bytes(original, format, q)) for q in range(1, 96)}
-    quality = min(sizes, key=lambda q: abs(sizes[q] - n_bytes))
-    data = baseline_bytes(original, format, quality)
+    x = np.asarray(original)
+    sizes = {q: len(Baseline(name, q).compress(x)) for q in range(1, 96)}
+    codec = Baseline(name, min(sizes, key=lambda q: abs(sizes[q] - n_bytes)))
+    data = codec.compress(x)
     return Result(
-        f"{'JPEG' if format == 'jpeg' else 'WebP'} {quality}", len(data), Image.open(io.BytesIO(data)).convert("RGB"),
-        _seconds(lambda: baseline_bytes(original, format, quality)),
-        _seconds(lambda: Image.open(io.BytesIO(data)).convert("RGB")),
+        f"{'JPEG' if name == 'jpeg' else 'WebP'} {codec.quality}", len(data), Image.fromarray(codec.decompress(data)),
+        _seconds(lambda: codec.compress(x)), _seconds(lambda: codec.decompress(data)),
     )  # fmt: skip
 
 

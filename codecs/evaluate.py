@@ -9,23 +9,25 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import numpy as np
 from codomain.codecs import media
+from codomain.codecs.baselines import SCALES, Baseline, parse_baseline
 from codomain.codecs.load import names
-from codomain.codecs.metrics import bpp, psnr
+from codomain.codecs.metrics import bpp, haarpsi, ms_ssim, psnr, ssim
 from PIL import Image
 
-BASELINES = ("jpeg", "webp")
-Row = dict[str, str | float | int]
+METRICS = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "haarpsi": haarpsi}
+Row = dict[str, str | float | int | None]
 
 
 def evaluate(models: list[str], data: Path) -> list[Row]:
     """Code every image of a folder with every model; print a table of means; return a row per file.
 
     Args:
-        models: names that ship, or "jpeg:30" and "webp:40" for Pillow at that quality (JPEG 4:2:0,
-            optimized). PSNR is of 8-bit RGB, as written to disk, averaged over images in dB.
+        models: names that ship, or a baseline at a quality, "jpeg:30". All metrics are of 8-bit RGB, as written to
+            disk, and averaged over images (PSNR in dB); one that a picture is too small for is None.
         data: folder of images.
 
     Raises:
@@ -34,22 +36,24 @@ def evaluate(models: list[str], data: Path) -> list[Row]:
     from rich.console import Console
     from rich.table import Table
 
+    contenders: list[str | Baseline] = []
     for model in models:
-        if model not in names() and not _is_baseline(model):
-            raise ValueError(f"no model {model!r}; there are {', '.join(names())}, jpeg:1...95 and webp:0...100")
+        contender = model if model in names() else parse_baseline(model)
+        if contender is None:
+            scales = ", ".join(f"{name}:{scale[0]}...{scale[-1]}" for name, (scale, _) in SCALES.items())
+            raise ValueError(f"no model {model!r}; there are {', '.join(names())}, {scales}")
+        contenders.append(contender)
     images = sorted(p for p in data.rglob("*") if p.suffix.lower() in media.FORMATS)
     if not images:
         raise ValueError(f"{data}: no images")
     rows: list[Row] = []
-    table = Table("model", "images", "bpp", "PSNR dB", title=str(data.name))
-    for model in models:
-        found = _baseline(model, images) if _is_baseline(model) else _ours(model, images)
+    table = Table("model", "images", "bpp", "PSNR dB", "SSIM", "MS-SSIM", "HaarPSI", title=str(data.name))
+    for contender in contenders:
+        found = _baseline(contender, images) if isinstance(contender, Baseline) else _ours(contender, images)
         rows += found
-        table.add_row(
-            model, str(len(found)), f"{mean(float(r['bpp']) for r in found):.4f}",
-            f"{mean(float(r['psnr']) for r in found):.3f}",
-        )  # fmt: skip
-    Console().print(table)
+        means = [_mean([r[key] for r in found]) for key in ("bpp", *METRICS)]
+        table.add_row(str(contender), str(len(found)), *means)
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
     return rows
 
 
@@ -62,29 +66,13 @@ def to_csv(rows: list[Row]) -> str:
     return out.getvalue()
 
 
-def baseline_bytes(image: Image.Image, name: str, quality: int) -> bytes:
-    """Return an image as Pillow's JPEG (4:2:0, optimized Huffman tables) or WebP."""
-    out = io.BytesIO()
-    if name == "jpeg":
-        image.save(out, "JPEG", quality=quality, subsampling=2, optimize=True)
-    else:
-        image.save(out, "WEBP", quality=quality)
-    return out.getvalue()
-
-
-def _is_baseline(model: str) -> bool:
-    name, _, quality = model.partition(":")
-    return name in BASELINES and quality.isdigit() and int(quality) <= 100
-
-
-def _baseline(model: str, images: list[Path]) -> list[Row]:
-    name, _, quality = model.partition(":")
+def _baseline(codec: Baseline, images: list[Path]) -> list[Row]:
     rows = []
     for path in images:
         with Image.open(path) as image:
-            rgb = image.convert("RGB")
-        data = baseline_bytes(rgb, name, int(quality))
-        rows.append(_row(model, path, rgb, Image.open(io.BytesIO(data)).convert("RGB"), len(data)))
+            x = np.array(image.convert("RGB"))
+        data = codec.compress(x)
+        rows.append(_row(str(codec), path, x, codec.decompress(data), len(data)))
     return rows
 
 
@@ -100,7 +88,7 @@ def _ours(model: str, images: list[Path]) -> list[Row]:
         for i, path in enumerate(images):
             with Image.open(path) as x, Image.open(decoded / f"{i:06d}.png") as x_hat:
                 size = (coded / f"{i:06d}.cdm").stat().st_size
-                rows.append(_row(model, path, x.convert("RGB"), x_hat.convert("RGB"), size))
+                rows.append(_row(model, path, np.array(x.convert("RGB")), np.array(x_hat.convert("RGB")), size))
     return rows
 
 
@@ -110,11 +98,21 @@ def _run(*words: str) -> None:
         raise ValueError(done.stderr.strip() or f"codomain {words[0]} failed with exit code {done.returncode}")
 
 
-def _row(model: str, path: Path, x: Image.Image, x_hat: Image.Image, n_bytes: int) -> Row:
-    return {
+def _row(model: str, path: Path, x: np.ndarray, x_hat: np.ndarray, n_bytes: int) -> Row:
+    row: Row = {
         "model": model,
         "image": path.name,
         "n_bytes": n_bytes,
-        "bpp": round(bpp(n_bytes, *x.size), 6),
-        "psnr": round(psnr(np.asarray(x), np.asarray(x_hat), 255.0), 4),
+        "bpp": round(bpp(n_bytes, x.shape[1], x.shape[0]), 6),
     }
+    for key, metric in METRICS.items():
+        try:
+            row[key] = round(metric(x, x_hat, 255.0), 6)
+        except ValueError:  # too small a picture for this metric
+            row[key] = None
+    return row
+
+
+def _mean(values: list[Any]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{mean(known):.4f}" if known else "-"

@@ -1,0 +1,95 @@
+"""Baselines: other people's image codecs, as the same kind of thing as ours: a name, a quality, bytes and back.
+
+Written as "jpeg:30": the codec, and its own scale of quality.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One codec of Pillow at one quality.
+
+    Attributes:
+        name: a key of `SCALES`.
+        quality: on the codec's own scale.
+    """
+
+    name: str
+    quality: int
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.quality}"
+
+    def compress(self, x: UInt8[np.ndarray, "h w 3"]) -> bytes:
+        """Return the bytes of a whole file."""
+        out = io.BytesIO()
+        Image.fromarray(x).save(out, **_options(self.name, self.quality))
+        return out.getvalue()
+
+    def decompress(self, data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+        """Decode a file; all of it, which Pillow leaves until the pixels are read."""
+        if self.name == "jxl":
+            import pillow_jxl  # noqa: F401  registers its format
+
+        with Image.open(io.BytesIO(data)) as image:
+            return np.array(image.convert("RGB"))
+
+
+SCALES = {
+    "jpeg": (range(1, 96), "libjpeg's quality; 4:2:0, optimized Huffman tables"),
+    "webp": (range(101), "libwebp's quality; lossy, method 4"),
+    "avif": (range(101), "libavif's quality; 4:2:0, speed 6"),
+    "jpeg2000": (range(20, 61), "PSNR in dB that OpenJPEG aims at; 9/7 wavelet, irreversible"),
+    "jxl": (range(101), "libjxl's quality; effort 7; needs pillow-jxl-plugin"),
+}
+
+
+def parse_baseline(text: str) -> Baseline | None:
+    """Return the baseline that "name:quality" names; None if it names none of `SCALES`.
+
+    Raises:
+        ValueError: for a quality off the codec's scale, or a codec that is not installed.
+    """
+    name, _, quality = text.partition(":")
+    if name not in SCALES:
+        return None
+    scale, meaning = SCALES[name]
+    if not quality.isdecimal() or int(quality) not in scale:
+        raise ValueError(f"{text!r}: expected {name}:{scale[0]} to {name}:{scale[-1]} ({meaning})")
+    if not is_installed(name):
+        raise ValueError(f"{text!r}: {name} is not installed ({meaning})")
+    return Baseline(name, int(quality))
+
+
+def is_installed(name: str) -> bool:
+    """Whether this machine's Pillow has the codec."""
+    from PIL import features
+
+    if name == "jxl":
+        return importlib.util.find_spec("pillow_jxl") is not None
+    feature = {"jpeg": "jpg", "webp": "webp", "avif": "avif", "jpeg2000": "jpg_2000"}[name]
+    return bool(features.check(feature))
+
+
+def _options(name: str, quality: int) -> dict[str, Any]:
+    if name == "jpeg":
+        return {"format": "JPEG", "quality": quality, "subsampling": 2, "optimize": True}
+    if name == "webp":
+        return {"format": "WEBP", "quality": quality, "method": 4}
+    if name == "avif":
+        return {"format": "AVIF", "quality": quality, "speed": 6, "subsampling": "4:2:0"}
+    if name == "jpeg2000":
+        return {"format": "JPEG2000", "irreversible": True, "quality_mode": "dB", "quality_layers": [quality]}
+    import pillow_jxl  # noqa: F401  registers its format
+
+    return {"format": "JXL", "quality": quality, "effort": 7}
