@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments.rest = rest
     try:
         return int(arguments.run(arguments))
+    except BrokenPipeError:  # `codomain info ... | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         return _complain(error)
     except KeyboardInterrupt:
@@ -66,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command(_decode, "turn .cdm files back into images", "The file names its model and its size.")
     in_out(sub, "a .cdm file")
     sub.add_argument(
-        "--format", default="png", help="of a folder's or default outputs: png, jpg, webp, tiff, avif, bmp"
+        "--format", default="png", help="of outputs without a suffix of their own: png, jpg, webp, tiff, avif, bmp"
     )
     sub.add_argument("--salvage", action="store_true", help="decode the intact chunks of a damaged file")
     for run, text in (
@@ -117,6 +121,8 @@ def _encode(arguments: argparse.Namespace) -> int:
     codec = load(arguments.model)
 
     def one(source: Path, target: Path) -> dict[str, Any]:
+        if target != files.STREAM and target.suffix.lower() != ".cdm":
+            raise ValueError(f"{target}: expected a name that ends in .cdm, or a folder that exists")
         files.refuse_overwrite(target, arguments.force)
         data = files.read(source)
         coded, (width, height) = files.encode_picture(data, codec)
@@ -124,7 +130,9 @@ def _encode(arguments: argparse.Namespace) -> int:
         return {"model": codec.name, "width": width, "height": height, "n_bytes": len(coded),
                 "bpp": round(8 * len(coded) / (width * height), 4)}  # fmt: skip
 
-    return _each(arguments, files.jobs(arguments.input, arguments.output, set(media.FORMATS), ".cdm"), one)
+    return _each(
+        arguments, files.jobs(arguments.input, arguments.output, set(media.FORMATS) | media.FOREIGN, ".cdm"), one
+    )
 
 
 def _decode(arguments: argparse.Namespace) -> int:
@@ -134,7 +142,7 @@ def _decode(arguments: argparse.Namespace) -> int:
     media.suffix_format(Path("x" + suffix))
 
     def one(source: Path, target: Path) -> dict[str, Any]:
-        format = "PNG" if target == files.STREAM else media.suffix_format(target)
+        format = media.suffix_format(Path("x" + suffix) if target == files.STREAM else target)
         files.refuse_overwrite(target, arguments.force)
         file = bitstream.read(files.read(source), arguments.salvage)
         for damage in file.damage:
@@ -245,18 +253,24 @@ def _each(
 def _inspect(arguments: argparse.Namespace, look: Callable[[bytes], dict[str, Any]]) -> int:
     from codomain.codecs import files
 
-    failed = 0
+    failed, paths = 0, []
     for source in arguments.input:
-        for path, _ in files.jobs(source, None, {".cdm"}, ".cdm"):
-            try:
-                row = {"file": str(path), **look(files.read(path))}
-            except (ValueError, OSError) as error:
-                failed += _complain(error, path)
-                continue
-            if arguments.json:
-                print(json.dumps(row))
-            else:
-                print("\n".join(f"{key:>10}  {value}" for key, value in row.items() if value not in ("", [])))
+        try:
+            paths += [path for path, _ in files.jobs(source, None, {".cdm"}, ".cdm")]
+        except ValueError as error:
+            failed += _complain(error)
+    for path in paths:
+        try:
+            row = {"file": str(path), **look(files.read(path))}
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError) as error:
+            failed += _complain(error, path)
+            continue
+        if arguments.json:
+            print(json.dumps(row))
+        else:
+            print("\n".join(f"{key:>10}  {value}" for key, value in row.items() if value not in ("", [])))
     return 1 if failed else 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -95,8 +96,11 @@ def write(path: Path, data: bytes, force: bool) -> None:
         sys.stdout.buffer.flush()
         return
     refuse_overwrite(path, force)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(prefix=".codomain-", suffix=".part", dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -110,8 +114,12 @@ def write(path: Path, data: bytes, force: bool) -> None:
 
 
 def refuse_overwrite(path: Path, force: bool) -> None:
-    """Raise ValueError if ``path`` exists and may not be replaced."""
-    if path != STREAM and path.exists() and not force:
+    """Raise ValueError if ``path`` exists and may not be replaced; what is no regular file never may."""
+    if path == STREAM or not path.exists():
+        return
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file: expected a path to write to, or - for standard output")
+    if not force:
         raise ValueError(f"{path} exists already: --force replaces it")
 
 
@@ -127,11 +135,14 @@ def jobs(source: Path, target: Path | None, suffixes: set[str], new_suffix: str)
         found = sorted(p for p in source.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
         if not found:
             raise ValueError(f"{source}: no files that end in {' '.join(sorted(suffixes))}")
+        if target is not None and (target == STREAM or target.is_file()):
+            raise ValueError(f"{source} is a folder: expected a folder to write to; found {target}")
         root = target or source
         stems = [p.with_suffix("") for p in found]
+        times = Counter(stems)
         for path, stem in zip(found, stems, strict=True):
             # photo.png beside photo.jpg: both names stay whole
-            name = path.name if stems.count(stem) > 1 else path.stem
+            name = path.name if times[stem] > 1 else path.stem
             yield path, root / path.relative_to(source).with_name(name + new_suffix)
     elif source.exists():
         if target is not None and target.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +20,12 @@ from torch import Tensor
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # our own limit, checked before any pixel is decoded
 
+# pictures of other formats: in a folder they fail with a line each, where notes and films are passed over
+FOREIGN = {
+    ".gif", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".tga", ".ppm", ".pgm", ".exr", ".dng", ".nef", ".cr2", ".arw",
+}  # fmt: skip
+# of a TIFF's directory, what is about the photograph and not the file
+TIFF_TAGS = {270, 271, 272, 274, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
 STRIP = 256  # rows converted at a time: a large picture exists once
 FORMATS = {
     ".png": "PNG",
@@ -41,6 +48,7 @@ SAVE_OPTIONS: dict[str, dict[str, object]] = {
 UNREADABLE = (
     UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError, EOFError,
     IndexError, KeyError, TypeError, OverflowError, ZeroDivisionError, struct.error, zlib.error,
+    RuntimeError, AttributeError,
 )  # fmt: skip
 
 
@@ -77,19 +85,25 @@ def read_image(data: bytes) -> Picture:
         ValueError: one line that says why the bytes are no picture that we can hold.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.format not in FORMATS.values():
-                raise ValueError(f"expected one of {', '.join(sorted(set(FORMATS.values())))}; found {image.format}")
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as image:
+            if image.format not in FORMATS.values() and image.format != "MPO":  # a JPEG with more pictures behind it
+                raise _Refused(f"expected one of {', '.join(sorted(set(FORMATS.values())))}; found {image.format}")
             if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS} are allowed")
+                raise _Refused(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS} are allowed")
             n_frames = getattr(image, "n_frames", 1)
-            if n_frames > 1:
-                raise ValueError(f"it holds {n_frames} pictures; expected one")
+            if n_frames > 1 and image.format != "MPO":
+                raise _Refused(f"it holds {n_frames} pictures; expected one")
             return _picture(image, data)
+    except _Refused:
+        raise
     except UnidentifiedImageError:
         raise ValueError(f"not an image that can be read ({len(data)} bytes)") from None
     except UNREADABLE as error:
         raise ValueError(f"unreadable image: {' '.join(str(error).split())}") from None
+
+
+class _Refused(ValueError):
+    """A sound file that we do not take."""
 
 
 def write_image(picture: Picture, format: str) -> bytes:
@@ -118,7 +132,7 @@ def write_image(picture: Picture, format: str) -> bytes:
     out = io.BytesIO()
     try:
         image.save(out, format, **SAVE_OPTIONS.get(format, {}), **extra)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:  # among others, of metadata that the format's writer reads
         raise ValueError(f"{format} cannot hold {image.width} x {image.height} pixels ({error})") from None
     return out.getvalue()
 
@@ -138,28 +152,30 @@ def read_plane(data: bytes, size: tuple[int, int], depth: int) -> np.ndarray:
     Raises:
         ValueError: if they are not a grey PNG of this (width, height) and depth.
     """
-    expected = ("L",) if depth == 8 else ("I;16", "I;16B", "I")
+    expected = ("L",) if depth <= 8 else ("I;16", "I;16B", "I")
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.size != size or image.mode not in expected:
                 raise ValueError(f"expected a {depth}-bit grey plane of {size}; found {image.mode} {image.size}")
-            return np.asarray(image).astype(np.uint8 if depth == 8 else np.uint16)
+            return np.asarray(image).astype(np.uint8 if depth <= 8 else np.uint16)
     except UNREADABLE as error:
         raise ValueError(f"unreadable plane: {' '.join(str(error).split())}") from None
 
 
 def _picture(image: Image.Image, data: bytes) -> Picture:
     deep = _is_deep(image)  # first: reading the EXIF block of a PNG decodes it, at 8 bits
-    exif = image.getexif()
-    orientation = int(exif.pop(ExifTags.Base.Orientation, 1) or 1)
+    exif, orientation = _read_exif(image)
     icc = image.info.get("icc_profile")
     if image.mode.startswith("I;16") or image.mode == "I":
         samples = np.asarray(image)
         if samples.min() < 0 or samples.max() > 65535:
-            raise ValueError("samples of more than 16 bits")
+            raise _Refused("samples of more than 16 bits")
         samples = samples.astype(np.uint16)[..., None]
+        if isinstance(image.info.get("transparency"), int):
+            opaque = np.where(samples == image.info["transparency"], 0, 65535).astype(np.uint16)
+            samples = np.concatenate((samples, opaque), axis=2)
     elif image.mode == "F":
-        raise ValueError("floating-point samples; expected 8 or 16 bits")
+        raise _Refused("floating-point samples; expected 8 or 16 bits")
     elif deep:
         image.load()  # Pillow sees damage that FFmpeg would paint over
         samples = _read_deep(data)
@@ -181,8 +197,23 @@ def _picture(image: Image.Image, data: bytes) -> Picture:
     return Picture(torch.from_numpy(planes), grey, orientation != 1, alpha, icc, block)
 
 
+def _read_exif(image: Image.Image) -> tuple[Image.Exif, int]:
+    """EXIF without the orientation, and that; a damaged block is none."""
+    try:
+        exif = image.getexif()
+        orientation = int(exif.pop(ExifTags.Base.Orientation, 1) or 1)
+        if image.format == "TIFF":  # where Pillow returns the whole directory, offsets of strips and all
+            for tag in set(exif) - TIFF_TAGS:
+                del exif[tag]
+        exif.tobytes()
+    except UNREADABLE:
+        return Image.Exif(), 1
+    return exif, orientation if 1 <= orientation <= 8 else 1
+
+
 def _read_strips(image: Image.Image, mode: str) -> UInt8[np.ndarray, "h w c"]:
     """Convert a few rows at a time; the array lies plane by plane."""
+    image.load()  # the size of a turned TIFF is known after this
     planes = np.empty((len(mode), image.height, image.width), np.uint8)
     for top in range(0, image.height, STRIP):
         strip = np.asarray(image.crop((0, top, image.width, min(top + STRIP, image.height))).convert(mode))
@@ -196,7 +227,11 @@ def _is_deep(image: Image.Image) -> bool:
         tiles: Any = getattr(image, "tile", ())  # the raw mode tells: "RGB;16B"
         return bool(tiles) and str(tiles[0][3]).endswith(";16B")
     if image.format == "TIFF":
-        return 16 in tuple(image.tag_v2.get(258, ()))  # type: ignore[attr-defined]
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        deep = 16 in tuple(tags.get(258, ()))
+        if deep and (tags.get(262) not in (1, 2) or 1 in tuple(tags.get(338, ()))):
+            raise _Refused("16-bit TIFF that is neither grey nor RGB with plain alpha")
+        return deep
     return False
 
 

@@ -6,12 +6,13 @@ Imported only when coding starts; compiled once, then cached beside this file.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, uint64
+from codomain.kernels.compiled import compiled
+from numba import uint64
 
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "boundscheck": False}
+OPTIONS = {"boundscheck": False}
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def encode(columns, rows, freqs, starts, inverses, precision, states, words):  # type: ignore[no-untyped-def]
     """Fill ``words`` from its end; return the index of the first one. ``words[0]`` is scratch."""
     lanes, n = uint64(len(states)), uint64(len(columns))
@@ -35,7 +36,7 @@ def encode(columns, rows, freqs, starts, inverses, precision, states, words):  #
     return last + one
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def decode(words, cursor, states, position, rows, freqs, starts, slots, precision, columns):  # type: ignore[no-untyped-def]
     """Fill ``columns``; return the new cursor. ``words`` ends in one 0 that is not part of the payload."""
     lanes, n_words = uint64(len(states)), uint64(len(words)) - uint64(1)
@@ -61,7 +62,7 @@ def decode(words, cursor, states, position, rows, freqs, starts, slots, precisio
     return at
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def symbols_of(columns, rows, offsets, escape, symbols):  # type: ignore[no-untyped-def]
     """Fill ``symbols``; return how many are escaped."""
     escaped = 0
@@ -71,7 +72,7 @@ def symbols_of(columns, rows, offsets, escape, symbols):  # type: ignore[no-unty
     return escaped
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def columns_of(symbols, rows, offsets, freqs, columns):  # type: ignore[no-untyped-def]
     """Fill ``columns``; return how many are the escape."""
     escape = freqs.shape[1] - 1

@@ -54,7 +54,7 @@ def wpt(
     """
     _check(x, level, wavelet, mode)
     ndim, side = x.dim() - 2, 1 << level
-    if any(n % side or n == 0 for n in x.shape[2:]):
+    if 0 in x.shape or any(n % side for n in x.shape[2:]):
         raise ValueError(f"level={level} needs sides divisible by {side}; x is {tuple(x.shape)}")
     if level == 0:
         return x

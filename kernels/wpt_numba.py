@@ -19,14 +19,15 @@ from threading import Thread
 
 import numpy as np
 import torch
+from codomain.kernels.compiled import compiled
 from jaxtyping import Float
-from numba import njit, uintp
+from numba import uintp
 from torch import Tensor
 
 PAD = 2  # margin of every phase, each side: the reach of the filters in units of two samples
 SPLIT_ROWS, MERGE_ROWS = 9, 6  # rows that a node keeps: what one output needs, and what arrives at once
 MARGIN = 4  # block rows before and after a strip, as many as `reach(level)` at any level
-OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+OPTIONS = {"fastmath": {"contract"}}
 Taps = tuple[np.ndarray, np.ndarray]
 
 
@@ -73,7 +74,7 @@ def _run(kernel: Callable[..., None], samples: int, blocks: int, *arguments: obj
         thread.join()
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _analyse(first, last, x, out, level, lo, hi, periodic, channels):  # type: ignore[no-untyped-def]
     """Block rows [first, last), counted through all planes."""
     side, (h, w) = 1 << level, x.shape[1:]
@@ -116,7 +117,7 @@ def _analyse(first, last, x, out, level, lo, hi, periodic, channels):  # type: i
                         _split_row(s, bands + i * width, bands + 2 * width, flat, put, level, gw, lo, hi, periodic, at)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _synthesise(first, last, X, out, level, lo, hi, periodic, channels):  # type: ignore[no-untyped-def]
     side, (gh, gw) = 1 << level, X.shape[2:]
     stride = gw + 2 * PAD
@@ -162,7 +163,7 @@ def _synthesise(first, last, X, out, level, lo, hi, periodic, channels):  # type
                         _interleave(s, work + i * width, out[plane, (start << level) + 2 * k + i], level, stride)
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _strip(top, bottom, blocks, periodic):  # type: ignore[no-untyped-def]
     """First block row and number of block rows that block rows [top, bottom) depend on.
 
@@ -174,19 +175,19 @@ def _strip(top, bottom, blocks, periodic):  # type: ignore[no-untyped-def]
     return start, min(blocks, bottom + MARGIN) - start
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _splittable(k, have, n):  # type: ignore[no-untyped-def]
     """Whether row k of both bands can be made from the first ``have`` of ``n`` rows."""
     return 2 * k < n and min(2 * k + 4, n - 1) < have
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _mergeable(k, have, n):  # type: ignore[no-untyped-def]
     """Whether rows 2k and 2k + 1 can be made from the first ``have`` of ``n`` rows of both bands."""
     return k < n and min(k + 2, n - 1) < have
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _extend(i, n, periodic):  # type: ignore[no-untyped-def]
     """The map E of `kernels/wpt.py`, on indices of the interleaved sequence of ``n``."""
     if 0 <= i < n:
@@ -197,7 +198,7 @@ def _extend(i, n, periodic):  # type: ignore[no-untyped-def]
     return i if i < n else 2 * n - 2 - i
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _split(dst, low, high, src, at, count, lo, hi):  # type: ignore[no-untyped-def]
     """Filter nine neighbours, at src[at[t] + k], to one low and one high sample. Unsigned indices need no check."""
     l0, l1, l2, l3, l4 = lo
@@ -214,7 +215,7 @@ def _split(dst, low, high, src, at, count, lo, hi):  # type: ignore[no-untyped-d
         )  # fmt: skip
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _merge(dst, even, odd, src, at, count, lo, hi):  # type: ignore[no-untyped-def]
     """Undo `_split`: four low and five high neighbours to two samples."""
     l0, l1, l2, l3 = lo
@@ -232,7 +233,7 @@ def _merge(dst, even, odd, src, at, count, lo, hi):  # type: ignore[no-untyped-d
         )  # fmt: skip
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _split_row(s, a, b, out, put, level, gw, lo, hi, periodic, at):  # type: ignore[no-untyped-def]
     """All levels of the row at s[a], by phases, with the help of s[b]; band f goes to out[put[f]]."""
     stride = gw + 2 * PAD
@@ -257,7 +258,7 @@ def _split_row(s, a, b, out, put, level, gw, lo, hi, periodic, at):  # type: ign
         a, b = b, a
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _merge_row(s, a, b, target, level, gw, lo, hi, periodic, at):  # type: ignore[no-untyped-def]
     """Undo `_split_row`: the bands at s[a], with the help of s[b], to phases at s[target]."""
     stride = gw + 2 * PAD
@@ -283,7 +284,7 @@ def _merge_row(s, a, b, target, level, gw, lo, hi, periodic, at):  # type: ignor
         a, b = b, a
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _deinterleave(row, s, a, level, stride):  # type: ignore[no-untyped-def]
     for p in range(1 << level):
         start, phase, step = uintp(a + p * stride + PAD), uintp(p), uintp(1 << level)
@@ -291,7 +292,7 @@ def _deinterleave(row, s, a, level, stride):  # type: ignore[no-untyped-def]
             s[start + q] = row[q * step + phase]
 
 
-@njit(**OPTIONS)
+@compiled(**OPTIONS)
 def _interleave(s, a, row, level, stride):  # type: ignore[no-untyped-def]
     for p in range(1 << level):
         start, phase, step = uintp(a + p * stride + PAD), uintp(p), uintp(1 << level)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -101,3 +102,51 @@ def test_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no model named 'nothing'; there are: walloc" in capsys.readouterr().err
     assert main(["models"]) == 0
     assert "walloc-rgb-16x" in capsys.readouterr().out
+
+
+def test_outputs_that_are_no_cdm_or_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = tmp_path / "photo.png"
+    shutil.copy(DATA / "chelsea.png", photo)
+    before = photo.read_bytes()
+    assert main(["encode", str(photo), str(photo), "--force"]) == 1
+    assert main(["encode", str(photo), str(tmp_path / "new"), "--force"]) == 1
+    assert capsys.readouterr().err.count("expected a name that ends in .cdm") == 2
+    assert main(["encode", str(tmp_path), "-"]) == 1
+    assert "expected a folder to write to; found -" in capsys.readouterr().err
+    pipe = tmp_path / "pipe.cdm"
+    os.mkfifo(pipe)
+    assert main(["encode", str(photo), str(pipe), "--force"]) == 1
+    assert "no regular file" in capsys.readouterr().err
+    assert photo.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photo.png", "pipe.cdm"]
+
+
+def test_a_missing_path_does_not_stop_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    golden = DATA / "golden_1_walloc-rgb-4x.cdm"
+    assert main(["info", str(tmp_path / "missing.cdm"), str(golden), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert json.loads(out)["file"] == str(golden)
+    assert "missing.cdm: no such file or folder" in err
+
+
+def test_foreign_pictures_in_a_folder_fail_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(DATA / "chelsea.png", tmp_path / "a.png")
+    Image.new("RGB", (9, 9)).save(tmp_path / "b.gif")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    out = tmp_path / "out"
+    assert main(["encode", str(tmp_path), str(out)]) == 1
+    assert [p.name for p in out.iterdir()] == ["a.cdm"]
+    assert "found GIF" in capsys.readouterr().err
+
+
+def test_kernels_run_where_nothing_can_be_cached(tmp_path: Path) -> None:
+    """A user without a home, and a package that belongs to another."""
+    script = (
+        "import numba.core.caching as c; c._CacheLocator.ensure_cache_path = "
+        "lambda self: (_ for _ in ()).throw(OSError());"
+        "import torch; from codomain.kernels.wpt import wpt; print(wpt(torch.ones(1, 1, 8, 8), 1).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "torch.Size([1, 4, 4, 4])\n", done.stderr

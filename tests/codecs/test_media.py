@@ -138,3 +138,66 @@ def test_planes_are_lossless_and_checked(source: np.ndarray) -> None:
             read_plane(data, size, bits)
     with pytest.raises(ValueError, match="unreadable plane"):
         read_plane(data[:30], (14, 9), depth)
+
+
+def test_the_first_picture_of_a_phone_jpeg() -> None:
+    out = io.BytesIO()
+    first, second = (Image.fromarray(COLOURS[..., i : i + 3].copy()) for i in (0, 1))
+    first.save(out, "MPO", save_all=True, append_images=[second], quality=95)
+    expected = np.asarray(Image.open(io.BytesIO(out.getvalue())).convert("RGB"))
+    assert torch.equal(read_image(out.getvalue()).pixels, planes(expected))
+
+
+def test_deep_grey_with_a_transparent_value() -> None:
+    grey = DEEP[..., 0].copy()
+    grey[2, 3] = 777
+    out = io.BytesIO()
+    Image.fromarray(grey).save(out, "PNG", transparency=777)
+    picture = read_image(out.getvalue())
+    np.testing.assert_array_equal(picture.alpha, np.where(grey == 777, 0, 65535))
+
+
+@pytest.mark.parametrize(("photometric", "channels"), [("separated", 4), ("miniswhite", 1)])
+def test_deep_tiffs_of_other_colours_are_refused(photometric: str, channels: int) -> None:
+    import tifffile
+
+    out = io.BytesIO()
+    samples = DEEP[..., :channels] if channels > 1 else DEEP[..., 0]
+    tifffile.imwrite(out, samples, photometric=photometric, planarconfig="contig" if channels > 1 else None)
+    with pytest.raises(ValueError, match="16-bit TIFF that is neither grey nor RGB"):
+        read_image(out.getvalue())
+
+
+def test_exif_of_a_tiff_is_of_the_photograph() -> None:
+    exif = Image.Exif()
+    exif[271], exif[274] = "maker", 6
+    block = read_image(saved(COLOURS[..., :3], "TIFF", exif=exif)).exif
+    assert block is not None
+    again = Image.Exif()
+    again.load(block)
+    assert dict(again) == {271: "maker"}
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "JPEG"])
+def test_damaged_exif_is_none(format: str) -> None:
+    picture = read_image(saved(COLOURS[..., :3], format, exif=b"Exif\0\0garbage!"))
+    assert (picture.exif, picture.oriented) == (None, False)
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "AVIF", "WEBP", "JPEG"])
+def test_hostile_exif_is_written_or_refused(format: str) -> None:
+    try:
+        write_image(Picture(planes(COLOURS), exif=b"garbage!"), format)
+    except ValueError as error:
+        assert f"{format} cannot hold" in str(error)
+
+
+def test_damaged_avifs_are_refused_or_read() -> None:
+    data = bytearray(saved(np.tile(COLOURS[..., :3], (8, 8, 1)), "AVIF"))
+    for _ in range(300):
+        flipped = bytearray(data)
+        flipped[RNG.integers(len(data))] ^= 1 << int(RNG.integers(8))
+        try:
+            read_image(bytes(flipped))
+        except ValueError as error:
+            assert "\n" not in str(error)
