@@ -213,10 +213,11 @@ def _read_exif(image: Image.Image) -> tuple[Image.Exif, int]:
 
 def _read_strips(image: Image.Image, mode: str) -> UInt8[np.ndarray, "h w c"]:
     """Convert a few rows at a time; the array lies plane by plane."""
-    image.load()  # the size of a turned TIFF is known after this
-    planes = np.empty((len(mode), image.height, image.width), np.uint8)
-    for top in range(0, image.height, STRIP):
-        strip = np.asarray(image.crop((0, top, image.width, min(top + STRIP, image.height))).convert(mode))
+    image.load()
+    width, height = image.im.size  # of a TIFF to be turned, image.size has the sides of the upright one already
+    planes = np.empty((len(mode), height, width), np.uint8)
+    for top in range(0, height, STRIP):
+        strip = np.asarray(image.crop((0, top, width, min(top + STRIP, height))).convert(mode))
         planes[:, top : top + STRIP] = strip.reshape(*strip.shape[:2], -1).transpose(2, 0, 1)
     return planes.transpose(1, 2, 0)
 

@@ -66,13 +66,14 @@ def test_palette_with_transparency() -> None:
     np.testing.assert_array_equal(picture.alpha, expected[..., 3])
 
 
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied_as_pillow_does(orientation: int) -> None:
+def test_orientation_is_applied_as_pillow_does(orientation: int, format: str) -> None:
     from PIL import ImageOps
 
     exif = Image.Exif()
     exif[274], exif[271] = orientation, "maker"
-    data = saved(COLOURS[..., :3], "PNG", exif=exif)
+    data = saved(COLOURS[..., :3], format, exif=exif)
     picture = read_image(data)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     assert torch.equal(picture.pixels, planes(upright))
