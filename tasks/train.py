@@ -11,9 +11,6 @@ from codomain.tasks.photographs import Photographs
 from codomain.tasks.reconstruct import Reconstruct
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from torch import Tensor
-
-SAMPLES = 2048  # crops whose latents fill the tables
 
 
 class ExportWeights(L.Callback):
@@ -22,12 +19,10 @@ class ExportWeights(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Export."""
         assert isinstance(module, Reconstruct) and trainer.log_dir is not None
-        codec, batches = module.codec.eval(), iter(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
-        latents: list[Tensor] = []
+        codec, photographs = module.codec.eval(), trainer.datamodule.table_dataloader()  # type: ignore[attr-defined]
         with torch.no_grad():
-            while sum(map(len, latents)) < SAMPLES:
-                latents.append(codec.analysis(next(batches).to(module.device)))
-        codec.bottleneck.freeze_tables(torch.cat(latents).movedim(1, -1).flatten(0, -2))
+            rows = [codec.analysis(x.to(module.device)).movedim(1, -1).flatten(0, -2) for x in photographs]
+        codec.bottleneck.freeze_tables(torch.cat(rows))
         path = Path(trainer.log_dir) / "weights.safetensors"
         print(f"{path}  sha256 {save_weights(codec, path)}")
 
