@@ -19,9 +19,9 @@ class ExportWeights(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Export."""
         assert isinstance(module, Reconstruct) and trainer.log_dir is not None
-        codec, photographs = module.codec.eval(), trainer.datamodule.table_dataloader()  # type: ignore[attr-defined]
+        codec, photographs = module.codec.cpu().eval(), trainer.datamodule.table_dataloader()  # type: ignore[attr-defined]
         with torch.no_grad():
-            rows = [codec.analysis(x.to(module.device)).movedim(1, -1).flatten(0, -2) for x in photographs]
+            rows = [codec.analysis(x).movedim(1, -1).flatten(0, -2) for x in photographs]
         codec.bottleneck.freeze_tables(torch.cat(rows))
         path = Path(trainer.log_dir) / "weights.safetensors"
         print(f"{path}  sha256 {save_weights(codec, path)}")
