@@ -26,9 +26,20 @@ class Baseline:
 
     name: str
     quality: int
+    latents_per_pixel: float | None = None
 
-    def __str__(self) -> str:
-        return f"{self.name}:{self.quality}"
+    @property
+    def suffix(self) -> str:
+        """Of its files."""
+        return {"jpeg": ".jpg", "jpeg2000": ".jp2"}.get(self.name, f".{self.name}")
+
+    @property
+    def version(self) -> str:
+        """What made the bytes."""
+        from PIL import __version__, features
+
+        feature = _FEATURES.get(self.name)
+        return f"Pillow {__version__}, {self.name} {features.version(feature) if feature else ''}".strip()
 
     def compress(self, x: UInt8[np.ndarray, "h w 3"]) -> bytes:
         """Return the bytes of a whole file."""
@@ -49,9 +60,12 @@ SCALES = {
     "jpeg": (range(1, 96), "libjpeg's quality; 4:2:0, optimized Huffman tables"),
     "webp": (range(101), "libwebp's quality; lossy, method 4"),
     "avif": (range(101), "libavif's quality; 4:2:0, speed 6"),
-    "jpeg2000": (range(20, 61), "PSNR in dB that OpenJPEG aims at; 9/7 wavelet, irreversible"),
+    "jpeg2000": (range(5, 801), "hundredths of a bit per pixel that OpenJPEG aims at; 9/7 wavelet, irreversible"),
     "jxl": (range(101), "libjxl's quality; effort 7; needs pillow-jxl-plugin"),
 }
+
+
+_FEATURES = {"jpeg": "jpg", "webp": "webp", "avif": "avif", "jpeg2000": "jpg_2000"}  # as Pillow calls them
 
 
 def parse_baseline(text: str) -> Baseline | None:
@@ -77,8 +91,7 @@ def is_installed(name: str) -> bool:
 
     if name == "jxl":
         return importlib.util.find_spec("pillow_jxl") is not None
-    feature = {"jpeg": "jpg", "webp": "webp", "avif": "avif", "jpeg2000": "jpg_2000"}[name]
-    return bool(features.check(feature))
+    return bool(features.check(_FEATURES[name]))
 
 
 def _options(name: str, quality: int) -> dict[str, Any]:
@@ -89,7 +102,8 @@ def _options(name: str, quality: int) -> dict[str, Any]:
     if name == "avif":
         return {"format": "AVIF", "quality": quality, "speed": 6, "subsampling": "4:2:0"}
     if name == "jpeg2000":
-        return {"format": "JPEG2000", "irreversible": True, "quality_mode": "dB", "quality_layers": [quality]}
+        ratio = 24 / (quality / 100)  # of the samples' bits
+        return {"format": "JPEG2000", "irreversible": True, "quality_mode": "rates", "quality_layers": [ratio]}
     import pillow_jxl  # noqa: F401  registers its format
 
     return {"format": "JXL", "quality": quality, "effort": 7}

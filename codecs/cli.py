@@ -82,17 +82,22 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print one JSON object per file")
     sub = command(_models, "list the models that ship")
     sub.add_argument("--json", action="store_true", help="print the whole index as JSON")
-    sub = command(_evaluate, "measure models on a folder of images", "Real files, decoded in fresh processes.")
-    sub.add_argument(
-        "--models",
-        nargs="+",
-        required=True,
-        metavar="NAME",
-        help="models, and baselines as jpeg:30, avif:50",
+    sub = command(
+        _evaluate,
+        "measure models on a folder of images",
+        "Real files, decoded in fresh processes, beside JPEG, WebP, AVIF, JPEG 2000, and JPEG XL or CompressAI's models "
+        "where they are installed. --out keeps tables (CSV, CompressAI's JSON), plots, the coded files, and report.html; "
+        "a run that was interrupted goes on from there.",
     )
+    source = sub.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", type=Path, help="what to evaluate, such as configs/evaluate/kodak.yaml")
+    source.add_argument("--models", nargs="+", metavar="NAME", help="models, and baselines as jpeg:30, avif:50")
     sub.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of images")
-    sub.add_argument("--out", type=Path, metavar="CSV", help="also write one row per model and image")
-    sub.add_argument("-f", "--force", action="store_true", help="replace an existing CSV")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder of results, new or of a run to continue")
+    sub.add_argument("--anchor", metavar="NAME", help="curve that the others are compared with (default: jpeg)")
+    sub.add_argument("--jobs", type=int, metavar="N", help="processes at a time (default: one per core)")
+    sub.add_argument("--no-timing", dest="timing", action="store_false", help="leave the speeds out")
+    sub.add_argument("--readme", type=Path, metavar="FILE", help="put the tables into this README; needs --config, --out")
     sub = command(
         _train,
         "train a codec",
@@ -194,15 +199,23 @@ def _models(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from codomain.codecs import files
-    from codomain.codecs.evaluate import evaluate, to_csv
+    from dataclasses import replace
 
-    if arguments.out is not None:
-        files.refuse_overwrite(arguments.out, arguments.force)
-    rows = evaluate(arguments.models, arguments.data)
-    if arguments.out is not None:
-        files.write(arguments.out, to_csv(rows).encode(), arguments.force)
-    return 0
+    from codomain.codecs.evaluate import Plan, evaluate, read_plan, write_readme
+
+    if arguments.readme is not None and (arguments.config is None or arguments.out is None):
+        raise ValueError("--readme needs --config and --out")
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise ValueError(f"--jobs is at least 1; found {arguments.jobs}")
+    plan = read_plan(arguments.config) if arguments.config else Plan(tuple(arguments.models))
+    if arguments.anchor is not None:
+        plan = replace(plan, anchor=arguments.anchor)
+    left_out = evaluate(plan, arguments.data, arguments.out, arguments.jobs, arguments.timing)
+    if arguments.readme is not None:
+        write_readme(arguments.readme, plan, arguments.config.stem, arguments.out)
+    for line in left_out:
+        print(f"codomain: left out: {line}", file=sys.stderr)
+    return 1 if left_out else 0
 
 
 def _train(arguments: argparse.Namespace) -> int:

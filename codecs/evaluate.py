@@ -1,118 +1,273 @@
-"""Evaluate: rate and distortion of real files, decoded in a fresh process."""
+"""Evaluate: models and baselines on a folder of pictures, from real files to tables, plots and one page.
+
+The parts: `contenders.py` (what is tested), `sweep.py` (files in fresh processes), `metrics.py`, `results.py` (tables),
+`plots.py`, `report.py` (the page). This module runs them in order.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import subprocess
+import os
+import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import numpy as np
-from codomain.codecs import media
-from codomain.codecs.baselines import SCALES, Baseline, parse_baseline
-from codomain.codecs.load import names
-from codomain.codecs.metrics import bpp, haarpsi, ms_ssim, psnr, ssim
-from PIL import Image
-
-METRICS = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "haarpsi": haarpsi}
-Row = dict[str, str | float | int | None]
+import yaml
+from codomain.codecs import files, media, plots, report, results
+from codomain.codecs.contenders import Contender, label, parse, read_picture
+from codomain.codecs.results import COMPARED, Row
+from codomain.codecs.sweep import TIMED, Store, sweep, time_codec
 
 
-def evaluate(models: list[str], data: Path) -> list[Row]:
-    """Code every image of a folder with every model; print a table of means; return a row per file.
+@dataclass(frozen=True)
+class Plan:
+    """What is evaluated; a YAML file of ``configs/evaluate`` holds the same keys.
 
-    Args:
-        models: names that ship, or a baseline at a quality, "jpeg:30". All metrics are of 8-bit RGB, as written to
-            disk, and averaged over images (PSNR in dB); one that a picture is too small for is None.
-        data: folder of images.
+    Attributes:
+        models: names that `contenders.parse` takes.
+        title: above plots and page.
+        anchor: the curve that others are compared with: a name without its quality.
+        readme: columns of the README's table.
+    """
+
+    models: tuple[str, ...]
+    title: str = ""
+    anchor: str = "jpeg"
+    readme: tuple[str, ...] = ("bpp", "psnr", "ms_ssim")
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan.
 
     Raises:
-        ValueError: for an unknown model, or a folder without images.
+        ValueError: if the file is no plan.
     """
+    try:
+        found = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: {error}") from None
+    known = {field.name for field in fields(Plan)}
+    if not isinstance(found, dict) or not set(found) <= known or not found.get("models"):
+        raise ValueError(f"{path}: expected models, and perhaps {', '.join(sorted(known - {'models'}))}")
+    return Plan(**{key: tuple(value) if isinstance(value, list) else value for key, value in found.items()})
+
+
+def evaluate(plan: Plan, data: Path, out: Path | None, jobs: int | None = None, timing: bool = True) -> list[str]:
+    """Evaluate, print the tables, write everything to ``out``; return a line for all that was left out.
+
+    Args:
+        plan: what is evaluated.
+        data: folder of images.
+        out: folder of results, new or of a run to continue; None keeps nothing.
+        jobs: processes at a time; by default one per core.
+        timing: measure speeds too, alone, after everything else.
+
+    Raises:
+        ValueError: for a folder without images, or if no contender is left.
+    """
+    jobs = jobs or os.cpu_count() or 1
+    left_out: list[str] = []
+    contenders: list[Contender] = []
+    for name in dict.fromkeys(plan.models):
+        try:
+            contenders.append(parse(name))
+        except ValueError as error:
+            left_out.append(str(error))
+    if not contenders:
+        raise ValueError("; ".join(left_out))
+    pictures = sorted(p for p in data.rglob("*") if p.suffix.lower() in {*media.FORMATS, *media.FOREIGN})
+    if not pictures:
+        raise ValueError(f"{data}: {'no images' if data.is_dir() else 'no such folder'}")
+    pictures, unreadable = _readable(pictures)
+    left_out += unreadable
+    if not pictures:
+        raise ValueError(f"{data}: no image can be read: {unreadable[0]}")
+    with _folder(out) as folder:
+        store = Store(folder)
+        with _progress("sweep", len(contenders) * len(pictures)) as advance:
+            left_out += sweep(contenders, pictures, store, jobs, advance)
+        points, rows, complete = _points(contenders, pictures, store, left_out)
+        if timing:
+            _add_speeds(contenders, complete, points, left_out)
+        title = plan.title or data.name
+        compared = results.compare(points, plan.anchor)
+        notes = _notes(data, complete, points, left_out, jobs, timing)
+        _print(title, points, compared, notes)
+        if out is not None:
+            with _progress("pictures", min(len(complete), report.PICTURES)) as advance:
+                shown = report.gather(contenders, complete, store, jobs, advance)
+            _write(out, title, data.name, rows, points, compared, notes, shown)
+            print(f"{out / 'report.html'}: {(out / 'report.html').stat().st_size / 1e6:.1f} MB, opens in any browser")
+        return left_out
+
+
+def write_readme(readme: Path, plan: Plan, name: str, out: Path) -> None:
+    """Put the results of a finished run into a README, between its markers, with the plot beside it.
+
+    Raises:
+        ValueError: if the README lacks the markers.
+    """
+    import csv
+
+    with (out / "codecs.csv").open() as stream:
+        points = [{k: _value(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+    with (out / "compared.csv").open() as stream:
+        compared = [{k: _value(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+    plot = readme.parent / "docs" / f"{name}_psnr.png"
+    body = f"![{plan.title}](docs/{plot.name})\n\n" + results.to_markdown(points, compared, plan.readme)
+    text = results.replace_section(readme, name, body)
+    files.write(plot, (out / "rd_psnr.png").read_bytes(), force=True)
+    files.write(readme, text.encode(), force=True)
+
+
+def _readable(pictures: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Open every picture once: what is damaged is named once and not once per codec."""
+    good, bad = [], []
+    for path in pictures:
+        try:
+            read_picture(path)
+        except (ValueError, OSError) as error:
+            bad.append(f"{path.name}: {' '.join(str(error).split())}")
+        else:
+            good.append(path)
+    return good, bad
+
+
+def _points(
+    contenders: Sequence[Contender], pictures: Sequence[Path], store: Store, left_out: list[str]
+) -> tuple[list[Row], list[Row], list[Path]]:
+    """Return means, the rows behind them, and the pictures that every contender coded: means are over the same ones.
+
+    A contender that coded no picture at all is left out first.
+    """
+    able = [c for c in contenders if any(store.find(c, p) for p in pictures)]
+    complete = [p for p in pictures if all(store.find(c, p) for c in able)]
+    if not able or not complete:
+        raise ValueError(f"nothing could be coded by every contender: {'; '.join(left_out)}")
+    rows = [row for c in able for p in complete if (row := store.find(c, p)) is not None]
+    return results.means(rows), rows, complete
+
+
+def _add_speeds(
+    contenders: Sequence[Contender], pictures: Sequence[Path], points: list[Row], left_out: list[str]
+) -> None:
+    """Time every contender on up to `TIMED` pictures that lie evenly in the list; it has the machine to itself."""
+    by_label = {point["model"]: point for point in points}
+    timed = [c for c in contenders if label(c) in by_label]
+    with tempfile.TemporaryDirectory() as folder, _progress("speeds", len(timed)) as advance:
+        chosen = sorted({i * len(pictures) // TIMED for i in range(TIMED)})
+        samples = []
+        for i in chosen:  # as samples: reading the file is no part of a codec's time
+            samples.append(Path(folder) / f"{i}.npy")
+            np.save(samples[-1], read_picture(pictures[i]))
+        for contender in timed:
+            by_label[label(contender)]["latents_per_pixel"] = contender.latents_per_pixel
+            try:
+                by_label[label(contender)].update(time_codec(contender, samples))
+            except ValueError as error:
+                left_out.append(f"speed of {label(contender)}: {error}")
+            advance(label(contender))
+
+
+def _notes(
+    data: Path, pictures: Sequence[Path], points: Sequence[Row], left_out: Sequence[str], jobs: int, timing: bool
+) -> list[str]:
+    notes = [
+        f"{len(pictures)} pictures of {data.name}; bpp counts whole files, headers included; every file was decoded in "
+        f"a fresh process; means are over pictures, PSNR is the mean of dB",
+        "metrics are of 8-bit RGB; PSNR float, where a codec gives it, is of its samples before rounding",
+    ]
+    if timing:
+        notes.append(
+            f"speeds: warm, median of 3 runs, geometric mean over up to {TIMED} pictures, {os.cpu_count()} cores with every "
+            "codec's own threads; start: a fresh process to its first coded picture; peak: memory of a process that "
+            "encodes and decodes"
+        )
+    versions = dict.fromkeys(f"{p['name']}: {p['version']}" for p in points)
+    notes.append("; ".join(versions))
+    return notes + [f"left out: {line}" for line in left_out]
+
+
+def _print(title: str, points: Sequence[Row], compared: Sequence[Row], notes: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    contenders: list[str | Baseline] = []
-    for model in models:
-        contender = model if model in names() else parse_baseline(model)
-        if contender is None:
-            scales = ", ".join(f"{name}:{scale[0]}...{scale[-1]}" for name, (scale, _) in SCALES.items())
-            raise ValueError(f"no model {model!r}; there are {', '.join(names())}, {scales}")
-        contenders.append(contender)
-    images = sorted(p for p in data.rglob("*") if p.suffix.lower() in media.FORMATS)
-    if not images:
-        raise ValueError(f"{data}: no images")
-    rows: list[Row] = []
-    table = Table("model", "images", "bpp", "PSNR dB", "SSIM", "MS-SSIM", "HaarPSI", title=str(data.name))
-    for contender in contenders:
-        found = _baseline(contender, images) if isinstance(contender, Baseline) else _ours(contender, images)
-        rows += found
-        means = [_mean([r[key] for r in found]) for key in ("bpp", *METRICS)]
-        table.add_row(str(contender), str(len(found)), *means)
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
-    return rows
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    keys = [key for key in results.TITLES if any(point.get(key) is not None for point in points)]
+    table = Table("codec", *(results.TITLES[key] for key in keys), title=title)
+    for point in points:
+        table.add_row(point["model"], *(results.show(key, point.get(key)) for key in keys))
+    console.print(table)
+    if compared:
+        table = Table("codec", "metric", "bytes", "method", "", title=f"bytes against {compared[0]['anchor']} at equal quality")
+        for row in compared:
+            percent = results.show_percent(row["percent"])
+            table.add_row(row["name"], results.TITLES[row["metric"]], percent, row["method"], row["note"])
+        console.print(table)
+    for note in notes:
+        console.print(note, highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
-def to_csv(rows: list[Row]) -> str:
-    """Return rows as CSV with a header."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+def _write(
+    out: Path, title: str, data: str, rows: list[Row], points: list[Row], compared: list[Row], notes: list[str],
+    shown: list[report.Shown],
+) -> None:  # fmt: skip
+    """Everything that people and programs read; what an earlier run wrote here is replaced."""
+
+    def write(name: str, content: str | bytes) -> None:
+        files.write(out / name, content.encode() if isinstance(content, str) else content, force=True)
+
+    write("points.csv", results.to_csv(rows))
+    write("codecs.csv", results.to_csv(points))
+    write("compared.csv", results.to_csv(compared or [{"name": "", "anchor": "", "metric": "", "percent": ""}]))
+    for name, curve in results.curves(points).items():
+        write(f"compressai/{name}.json", results.to_compressai(name, curve, data))
+    for metric in COMPARED:
+        if any(point.get(metric) is not None for point in points):
+            for format in ("png", "svg"):
+                write(f"rd_{metric}.{format}", plots.rate_distortion(points, metric, title, format))
+    write("report.html", report.page(title, points, compared, notes, shown))
 
 
-def _baseline(codec: Baseline, images: list[Path]) -> list[Row]:
-    rows = []
-    for path in images:
-        with Image.open(path) as image:
-            x = np.array(image.convert("RGB"))
-        data = codec.compress(x)
-        rows.append(_row(str(codec), path, x, codec.decompress(data), len(data)))
-    return rows
+def _value(text: str) -> Any:
+    if text == "":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
-def _ours(model: str, images: list[Path]) -> list[Row]:
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        originals, coded, decoded = (Path(folder) / name for name in ("originals", "coded", "decoded"))
-        originals.mkdir()
-        for i, path in enumerate(images):  # numbered: names of subfolders may repeat
-            (originals / f"{i:06d}{path.suffix}").symlink_to(path.resolve())
-        _run("encode", str(originals), str(coded), "--model", model)
-        _run("decode", str(coded), str(decoded))
-        for i, path in enumerate(images):
-            with Image.open(path) as x, Image.open(decoded / f"{i:06d}.png") as x_hat:
-                size = (coded / f"{i:06d}.cdm").stat().st_size
-                rows.append(_row(model, path, np.array(x.convert("RGB")), np.array(x_hat.convert("RGB")), size))
-    return rows
+@contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    if out is not None:
+        yield out
+        return
+    folder = Path(tempfile.mkdtemp(prefix="codomain-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(*words: str) -> None:
-    done = subprocess.run([sys.executable, "-m", "codomain.codecs.cli", *words], capture_output=True, text=True)
-    if done.returncode:
-        raise ValueError(done.stderr.strip() or f"codomain {words[0]} failed with exit code {done.returncode}")
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar with the time left on stderr, where someone is watching."""
+    if not sys.stderr.isatty():
+        yield lambda name: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-
-def _row(model: str, path: Path, x: np.ndarray, x_hat: np.ndarray, n_bytes: int) -> Row:
-    row: Row = {
-        "model": model,
-        "image": path.name,
-        "n_bytes": n_bytes,
-        "bpp": round(bpp(n_bytes, x.shape[1], x.shape[0]), 6),
-    }
-    for key, metric in METRICS.items():
-        try:
-            row[key] = round(metric(x, x_hat, 255.0), 6)
-        except ValueError:  # too small a picture for this metric
-            row[key] = None
-    return row
-
-
-def _mean(values: list[Any]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{mean(known):.4f}" if known else "-"
+    bar = Progress(
+        TextColumn(f"{title:>8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}"), console=Console(stderr=True),
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=total)
+        yield lambda name: bar.update(task, advance=1, description=name)

@@ -118,7 +118,7 @@ def write_image(picture: Picture, format: str) -> bytes:
     if picture.grey:
         samples = samples[..., :1]  # the decoder has made all three equal
     if picture.depth == 16 and format not in DEEP_FORMATS:
-        samples, alpha = _to_8_bits(samples), None if alpha is None else _to_8_bits(alpha)
+        samples, alpha = to_8_bits(samples), None if alpha is None else to_8_bits(alpha)
     if alpha is not None:
         samples = np.concatenate((samples, alpha[..., None]), axis=2)
     if samples.dtype == np.uint16 and samples.shape[2] > 1:
@@ -299,7 +299,8 @@ def _apply_orientation(samples: np.ndarray, orientation: int) -> np.ndarray:
     return samples
 
 
-def _to_8_bits(samples: np.ndarray) -> np.ndarray:
+def to_8_bits(samples: np.ndarray) -> np.ndarray:
+    """Round samples of 16 bits to 8."""
     return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 

@@ -5,8 +5,10 @@ Pictures are (h, w, 3), uint8 or float in [0, peak]; every metric is of one pict
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -60,6 +62,35 @@ def haarpsi(x: Shaped[np.ndarray, "h w 3"], x_hat: Shaped[np.ndarray, "h w 3"], 
     return float(piq.haarpsi(_to_planes(x), _to_planes(x_hat), data_range=peak))
 
 
+def lpips(x: Shaped[np.ndarray, "h w 3"], x_hat: Shaped[np.ndarray, "h w 3"], peak: float) -> float:
+    """Learned perceptual distance (Zhang et al. 2018) as `piq.LPIPS`: VGG-16 features; 0 is equal."""
+    return _learned("LPIPS", x, x_hat, peak)
+
+
+def dists(x: Shaped[np.ndarray, "h w 3"], x_hat: Shaped[np.ndarray, "h w 3"], peak: float) -> float:
+    """Structure and texture distance (Ding et al. 2020) as `piq.DISTS`: VGG-16 features; 0 is equal."""
+    return _learned("DISTS", x, x_hat, peak)
+
+
+IMAGE_METRICS = {"psnr": psnr, "ssim": ssim, "ms_ssim": ms_ssim, "haarpsi": haarpsi}
+
+
+def available_metrics() -> dict[str, Callable[..., float]]:
+    """Return the image metrics that this machine can compute: LPIPS and DISTS need weights on disk."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    vgg, learned = folder / "vgg16-397923af.pth", {"lpips": lpips, "dists": dists}
+    found = {name: f for name, f in learned.items() if vgg.exists() and (folder / f"{name}_weights.pt").exists()}
+    return IMAGE_METRICS | found
+
+
+def decibels(metric: str, value: float) -> float:
+    """Return a metric as decibels, where curves are compared: -10 log10 of what is lacking or of the distance."""
+    if metric.startswith("psnr"):
+        return value
+    lacking = value if metric in ("lpips", "dists") else 1 - value
+    return float("inf") if lacking <= 0 else float(-10 * np.log10(lacking))
+
+
 def bpp(n_bytes: int, width: int, height: int) -> float:
     """Bits per pixel of a whole file, header included."""
     return 8 * n_bytes / (width * height)
@@ -103,6 +134,33 @@ def bd_rate(anchor: Sequence[tuple[float, float]], tested: Sequence[tuple[float,
     )
     inside = tuple(int(((low <= q) & (q <= high)).sum()) for q in (quality_a, quality_t))
     return BDRate(float(percent), float(low), float(high), (inside[0], inside[1]))
+
+
+@cache
+def _network(name: str) -> Any:
+    import piq
+
+    return getattr(piq, name)()
+
+
+def _learned(name: str, x: np.ndarray, x_hat: np.ndarray, peak: float) -> float:
+    _check_sides(x, 16, name)
+    with torch.inference_mode():
+        return float(_network(name)(_to_planes(x) / peak, _to_planes(x_hat) / peak))
+
+
+def rate_difference(anchor: Sequence[tuple[float, float]], rate: float, quality: float) -> float | None:
+    """Percent of rate that one point saves (negative) or spends against a curve of (rate, quality) at its quality.
+
+    The curve is interpolated as in `bd_rate`; None where it does not reach the quality, or has under 2 points.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    curve = sorted((q, r) for r, q in anchor)
+    if len(curve) < 2 or not curve[0][0] <= quality <= curve[-1][0]:
+        return None
+    equal = PchipInterpolator([q for q, _ in curve], [np.log(r) for _, r in curve])(quality)
+    return float(100 * (rate / np.exp(equal) - 1))
 
 
 def _to_planes(x: np.ndarray) -> Tensor:
