@@ -85,8 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command(
         _evaluate,
         "measure models on a folder of images",
-        "Real files, decoded in fresh processes, beside JPEG, WebP, AVIF, JPEG 2000, and JPEG XL or CompressAI's models "
-        "where they are installed. --out keeps tables (CSV, CompressAI's JSON), plots, the coded files, and report.html; "
+        "Real files, decoded in fresh processes, beside JPEG, WebP, AVIF, JPEG 2000, and JPEG XL or CompressAI's "
+        "models where they are installed. --out keeps tables (CSV, CompressAI's JSON), plots, the coded files, and "
+        "report.html; "
         "a run that was interrupted goes on from there.",
     )
     source = sub.add_mutually_exclusive_group(required=True)
@@ -97,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--anchor", metavar="NAME", help="curve that the others are compared with (default: jpeg)")
     sub.add_argument("--jobs", type=int, metavar="N", help="processes at a time (default: one per core)")
     sub.add_argument("--no-timing", dest="timing", action="store_false", help="leave the speeds out")
-    sub.add_argument("--readme", type=Path, metavar="FILE", help="put the tables into this README; needs --config, --out")
+    sub.add_argument(
+        "--readme", type=Path, metavar="FILE", help="put the tables into this README; needs --config, --out"
+    )
     sub = command(
         _train,
         "train a codec",

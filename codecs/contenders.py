@@ -6,8 +6,8 @@ A contender is a name, a quality, `compress` and `decompress`: ours, Pillow's (`
     python -m codomain.codecs.contenders decode NAME     file -> samples, .npy
     python -m codomain.codecs.contenders time NAME       picture -> speeds, warm; nothing is written
 
-Standard input is JSON, a list of [input, output]; every pair answers with one line of JSON, an input that fails too. The
-last line is the process's own: its peak memory.
+Standard input is JSON, a list of [input, output]; every pair answers with one line of JSON, an input that fails too.
+The last line is the process's own: its peak memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from codomain.codecs.baselines import SCALES, parse_baseline
@@ -29,6 +29,7 @@ from jaxtyping import Shaped, UInt8
 RUNS = 3  # timed runs of each picture, after one to warm up
 
 
+@runtime_checkable
 class Contender(Protocol):
     """A codec under test."""
 

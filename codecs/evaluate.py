@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 from codomain.codecs import files, media, plots, report, results
-from codomain.codecs.contenders import Contender, label, parse, read_picture
+from codomain.codecs.contenders import RUNS, Contender, label, parse, read_picture
 from codomain.codecs.results import COMPARED, Row
 from codomain.codecs.sweep import TIMED, Store, sweep, time_codec
 
@@ -54,7 +54,8 @@ def read_plan(path: Path) -> Plan:
     known = {field.name for field in fields(Plan)}
     if not isinstance(found, dict) or not set(found) <= known or not found.get("models"):
         raise ValueError(f"{path}: expected models, and perhaps {', '.join(sorted(known - {'models'}))}")
-    return Plan(**{key: tuple(value) if isinstance(value, list) else value for key, value in found.items()})
+    settings: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    return Plan(**settings)
 
 
 def evaluate(plan: Plan, data: Path, out: Path | None, jobs: int | None = None, timing: bool = True) -> list[str]:
@@ -184,9 +185,9 @@ def _notes(
     ]
     if timing:
         notes.append(
-            f"speeds: warm, median of 3 runs, geometric mean over up to {TIMED} pictures, {os.cpu_count()} cores with every "
-            "codec's own threads; start: a fresh process to its first coded picture; peak: memory of a process that "
-            "encodes and decodes"
+            f"speeds: warm, median of {RUNS} runs, geometric mean over up to {TIMED} pictures, {os.cpu_count()} cores "
+            "with every codec's own threads; start: a fresh process to its first coded picture; peak: memory of a "
+            "process that encodes and decodes"
         )
     versions = dict.fromkeys(f"{p['name']}: {p['version']}" for p in points)
     notes.append("; ".join(versions))
@@ -195,16 +196,17 @@ def _notes(
 
 def _print(title: str, points: Sequence[Row], compared: Sequence[Row], notes: Sequence[str]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = Console(width=None if sys.stdout.isatty() else 150)
     keys = [key for key in results.TITLES if any(point.get(key) is not None for point in points)]
-    table = Table("codec", *(results.TITLES[key] for key in keys), title=title)
+    table = Table(Column("codec", no_wrap=True), *(results.TITLES[key] for key in keys), title=title)
     for point in points:
         table.add_row(point["model"], *(results.show(key, point.get(key)) for key in keys))
     console.print(table)
     if compared:
-        table = Table("codec", "metric", "bytes", "method", "", title=f"bytes against {compared[0]['anchor']} at equal quality")
+        title = f"bytes against {compared[0]['anchor']} at equal quality"
+        table = Table(Column("codec", no_wrap=True), "metric", "bytes", "method", "", title=title)
         for row in compared:
             percent = results.show_percent(row["percent"])
             table.add_row(row["name"], results.TITLES[row["metric"]], percent, row["method"], row["note"])

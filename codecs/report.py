@@ -11,6 +11,7 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from math import log
@@ -40,7 +41,9 @@ def gather(
     """Return what the page shows of up to `PICTURES` pictures: the original, our models, and, for each of these, every
     baseline at the quality whose file is nearest in bytes. Without a model of ours, the contenders as they are.
     """
-    pictures = [pictures[i * len(pictures) // PICTURES] for i in range(PICTURES)] if len(pictures) > PICTURES else pictures
+    pictures = (
+        [pictures[i * len(pictures) // PICTURES] for i in range(PICTURES)] if len(pictures) > PICTURES else pictures
+    )
     ours = [c for c in contenders if isinstance(c, Ours)]
     others = [c for c in contenders if not isinstance(c, Ours)]
     rivals = list(dict.fromkeys(c.name for c in others if isinstance(c, Baseline))) if ours else []
@@ -119,8 +122,8 @@ def page(
         "head": "".join(f"<th>{html.escape(TITLES.get(c, c))}</th>" for c in ("codec", *columns)),
         "rows": "".join(
             "<tr>" + "".join(
-                f'<td data-value="{html.escape(str(-1 if v is None else v))}">{html.escape(v if i == 0 else show(c, v))}</td>'
-                for i, (c, v) in enumerate(zip(("codec", *columns), row, strict=True))
+                f'<td data-value="{html.escape(str(-1 if v is None else v))}">{html.escape(show(c, v))}</td>'
+                for c, v in zip(("codec", *columns), row, strict=True)
             ) + "</tr>" for row in cells
         ),
         "compared": "".join(
@@ -136,10 +139,8 @@ def page(
         f'<script type="application/json" class="picture">{_embed(_final(picture, lossless))}</script>\n'
         for picture in shown
     )
-    text = (Path(__file__).with_name("report.html")).read_text()
-    for key, value in body.items():
-        text = text.replace(f"<!--{key}-->", value, 1)
-    return text
+    text = Path(__file__).with_name("report.html").read_text()
+    return re.sub(r"<!--(\w+)-->", lambda mark: body[mark[1]], text)  # in one pass: no content is searched
 
 
 def _show(picture: Path, files: list[tuple[str, Path]], rivals: list[str], sizes: dict[str, int]) -> Shown:
@@ -154,7 +155,9 @@ def _show(picture: Path, files: list[tuple[str, Path]], rivals: list[str], sizes
             known = {int(key.partition(":")[2]): n for key, n in sizes.items() if key.partition(":")[0] == rival}
             quality, coded = match(rival, x, len(data), known)
             codec = Baseline(rival, quality)
-            images.append(_image(f"{label(codec)} at the bytes of {name}", x, codec.decompress(coded), coded, codec.suffix))
+            images.append(
+                _image(f"{label(codec)} at the bytes of {name}", x, codec.decompress(coded), coded, codec.suffix)
+            )
     return {"name": picture.name, "width": x.shape[1], "height": x.shape[0], "images": images}
 
 

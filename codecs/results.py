@@ -106,14 +106,14 @@ def to_markdown(points: Sequence[Row], compared: Sequence[Row], columns: Sequenc
     """Return the table of means and the table of comparisons, for a README."""
     lines = ["| codec | " + " | ".join(TITLES[c] for c in columns) + " |", "| --- " * (len(columns) + 1) + "|"]
     lines += [f"| {_code_name(p)} | " + " | ".join(show(c, p.get(c)) for c in columns) + " |" for p in points]
-    names = list(dict.fromkeys(row["name"] for row in compared))
-    if names:
-        anchor = compared[0]["anchor"]
+    if compared:
         cell = {(row["name"], row["metric"]): row["percent"] for row in compared}
         metrics = [m for m in COMPARED if any(row["metric"] == m for row in compared)]
-        lines += ["", f"| bytes against {anchor} at equal | " + " | ".join(TITLES[m].removesuffix(" dB") for m in metrics)
-                  + " |", "| --- " * (len(metrics) + 1) + "|"]  # fmt: skip
-        lines += [f"| {name} | " + " | ".join(show_percent(cell.get((name, m))) for m in metrics) + " |" for name in names]
+        titles = " | ".join(TITLES[m].removesuffix(" dB") for m in metrics)
+        lines += ["", f"| bytes against {compared[0]['anchor']} at equal | {titles} |"]
+        lines += ["| --- " * (len(metrics) + 1) + "|"]
+        for name in dict.fromkeys(row["name"] for row in compared):
+            lines.append(f"| {name} | " + " | ".join(show_percent(cell.get((name, m))) for m in metrics) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -135,6 +135,8 @@ def show(key: str, value: Any) -> str:
     """Return a value as people read it."""
     if value is None:
         return "-"
+    if isinstance(value, str):
+        return value
     if key in ("psnr", "psnr_float", "start_s"):
         return f"{value:.2f}"
     if key in ("bpp", "ssim", "ms_ssim", "haarpsi", "lpips", "dists"):

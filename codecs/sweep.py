@@ -46,15 +46,17 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder, self.path, self.lock = folder, folder / "points.jsonl", Lock()
         if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not self.path.exists())):
-            raise ValueError(f"{folder} is not empty and holds no evaluation: expected a new folder, or one to continue")
+            raise ValueError(
+                f"{folder} is not empty and holds no evaluation: expected a new folder, or one to continue"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         self.path.touch()
         self.rows: dict[tuple[str, str, str], Row] = {}
+        text = self.path.read_text()
+        if not text.endswith("\n") and text:  # a run that was cut off while it wrote
+            self.path.write_text(text[: text.rfind("\n") + 1])
         for line in self.path.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # the last line of a run that was cut off
-                continue
+            row = json.loads(line)
             self.rows[row["model"], row["version"], row["crc"]] = row
 
     def find(self, contender: Contender, picture: Path) -> Row | None:

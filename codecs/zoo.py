@@ -94,11 +94,12 @@ def weights_path(name: str, quality: int) -> Path:
     """Where torch keeps what CompressAI downloads."""
     from compressai.zoo.image import model_urls
 
-    return Path(torch.hub.get_dir()) / "checkpoints" / model_urls[name]["mse"][quality].rpartition("/")[2]
+    url: str = model_urls[name]["mse"][quality]
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
 @cache
 def _model(name: str, quality: int) -> Any:
-    from compressai.zoo.image import image_models
+    from compressai.zoo import image_models
 
     return image_models[name](quality, pretrained=True, progress=False).eval()

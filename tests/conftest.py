@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +45,22 @@ def small_walloc(ndim: int = 2, channels: int = 3, latent_dim: int = 12, level: 
         torch.nn.init.normal_(net.leave.weight, std=0.02)
     codec.bottleneck.freeze_tables()
     return codec.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `codomain evaluate` writes for two photographs, by the command line in a fresh process."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    (folder / "photos" / "more").mkdir(parents=True)
+    for name, place in (("chelsea.png", "more"), ("coffee.png", ".")):
+        Image.open(DATA / name).convert("RGB").crop((20, 20, 276, 212)).save(folder / "photos" / place / name)
+    qualities = ["jpeg:20", "jpeg:40", "jpeg:60", "jpeg:80", "webp:5", "webp:30", "webp:60", "webp:85", "jpeg2000:60"]
+    models = ["walloc-rgb-4x", "walloc-rgb-16x", *qualities]
+    command = ["evaluate", "--models", *models, "--data", str(folder / "photos"), "--out", str(folder / "out")]
+    done = subprocess.run([sys.executable, "-m", "codomain.codecs.cli", *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (folder / "printed.txt").write_text(done.stdout)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,41 +1,105 @@
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 from codomain.codecs.cli import main
-from codomain.codecs.evaluate import evaluate
+from codomain.codecs.evaluate import Plan, evaluate, read_plan
 from PIL import Image
 
-DATA = Path(__file__).parents[1] / "data"
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
 
 
-def test_real_files_against_a_baseline(tmp_path: Path) -> None:
-    csv = tmp_path / "rd.csv"
-    assert main(["evaluate", "--models", "walloc-rgb-4x", "jpeg:30", "--data", str(DATA), "--out", str(csv)]) == 0
-    rows = [line.split(",") for line in csv.read_text().splitlines()]
-    assert rows[0] == ["model", "image", "n_bytes", "bpp", "psnr", "ssim", "ms_ssim", "haarpsi"]
-    assert [(r[0], r[1]) for r in rows[1:]] == [
-        (model, image) for model in ("walloc-rgb-4x", "jpeg:30") for image in ("chelsea.png", "coffee.png")
-    ]
-    assert all(float(r[4]) > 27 and 0.2 < float(r[3]) < 1 for r in rows[1:])
-    assert all(0.75 < float(value) < 1 for r in rows[1:] for value in r[5:7])
+def test_everything_is_written_and_printed(evaluation: Path) -> None:
+    out, printed = evaluation / "out", (evaluation / "printed.txt").read_text()
+    names = {p.name for p in out.iterdir()}
+    plots = {f"rd_{metric}.{end}" for metric in ("psnr", "ms_ssim", "haarpsi") for end in ("png", "svg")}
+    tables = {"points.jsonl", "points.csv", "codecs.csv", "compared.csv"}
+    assert names == {"coded", "compressai", "report.html"} | plots | tables
+    assert re.search(r"BD-rate │ \d+\.\d\d to \d+\.\d\d dB, \d and \d points inside", printed)
+    for words in ("walloc-rgb-16x", "BD-rate", "2 pictures of photos"):
+        assert words in printed, words
 
 
-@pytest.mark.parametrize("model", ["nothing", "gif:4"])
-def test_unknown_models(model: str) -> None:
-    with pytest.raises(ValueError, match=f"no model '{model}'; there are walloc-.*, jpeg:1...95, webp:0"):
-        evaluate([model], DATA)
+def test_a_second_run_gives_the_same_results(
+    evaluation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = ["walloc-rgb-4x", "jpeg:20"]
+    command = ["evaluate", "--models", *models, "--data", str(evaluation / "photos"), "--no-timing"]
+    assert main([*command, "--out", str(tmp_path / "a"), "--jobs", "1"]) == 0
+    assert main([*command, "--out", str(tmp_path / "b"), "--jobs", "2"]) == 0
+    points = [(tmp_path / folder / "points.csv").read_text() for folder in "ab"]
+    assert points[0] == points[1]
+    whole = (evaluation / "out" / "points.csv").read_text().splitlines()
+    assert points[0].splitlines() == [whole[0], *(line for line in whole[1:] if line.split(",")[0] in models)]
+    assert "MPix/s" not in capsys.readouterr().out
 
 
-def test_small_pictures_lack_some_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_left_out_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(DATA / "chelsea.png", tmp_path / "good.png")
     Image.new("RGB", (12, 9), "red").save(tmp_path / "tiny.png")
-    row = evaluate(["jpeg:30"], tmp_path)[0]
-    assert (row["ssim"], row["ms_ssim"], row["haarpsi"]) == (None, None, None)
-    assert isinstance(row["psnr"], float)
-    assert " - " in capsys.readouterr().out
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    monkeypatch.setattr("codomain.codecs.baselines.is_installed", lambda name: name != "avif")
+    models = ["jpeg:30", "avif:50", "nothing", "webp:40"]
+    assert main(["evaluate", "--models", *models, "--data", str(tmp_path), "--no-timing"]) == 1
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert len(lines) == 3
+    assert "'avif:50': avif is not installed" in lines[0]
+    assert "no model 'nothing'; there are walloc-" in lines[1]
+    assert "broken.jpg: " in lines[2]
+    assert captured.out.count("left out: ") == 3
+    assert "2 pictures of" in captured.out  # the tiny one counts, for the metrics that it is not too small for
 
 
-def test_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no images"):
-        evaluate(["jpeg:30"], tmp_path)
+def test_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for data, text in ((tmp_path, "no images"), (tmp_path / "none", "no such folder")):
+        assert main(["evaluate", "--models", "jpeg:30", "--data", str(data)]) == 1
+        assert capsys.readouterr().err == f"codomain: {data}: {text}\n"
+    with pytest.raises(ValueError, match="no model 'nothing'"):
+        evaluate(Plan(("nothing",)), DATA, None)
+
+
+def test_a_folder_of_results_is_not_made_over_something_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    assert main(["evaluate", "--models", "jpeg:30", "--data", str(DATA), "--out", str(tmp_path)]) == 1
+    assert "holds no evaluation" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_plans(tmp_path: Path) -> None:
+    plan = read_plan(ROOT / "configs" / "evaluate" / "kodak.yaml")
+    assert plan.anchor == "jpeg"
+    assert {"walloc-rgb-4x", "walloc-rgb-16x", "jpeg:30", "webp:40", "avif:50"} <= set(plan.models)
+    assert len(plan.models) == 22
+    for text in ("models: []", "model: [jpeg:30]", "{a", "3"):
+        (tmp_path / "plan.yaml").write_text(text)
+        with pytest.raises(ValueError, match=r"plan\.yaml: "):
+            read_plan(tmp_path / "plan.yaml")
+
+
+def test_readme_by_the_same_command(evaluation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "small.yaml").write_text('title: Two\nmodels: ["jpeg:20", "jpeg:40"]\nreadme: [bpp, psnr]\n')
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- results: small -->\n<!-- end of results: small -->\n")
+    command = [
+        "evaluate",
+        "--config",
+        str(tmp_path / "small.yaml"),
+        "--data",
+        str(evaluation / "photos"),
+        "--no-timing",
+    ]
+    assert main([*command, "--readme", str(readme)]) == 1
+    assert capsys.readouterr().err == "codomain: --readme needs --config and --out\n"
+    assert main([*command, "--readme", str(readme), "--out", str(tmp_path / "out")]) == 0
+    text = readme.read_text()
+    assert "![Two](docs/small_psnr.png)\n\n| codec | bpp | PSNR dB |" in text
+    assert (tmp_path / "docs" / "small_psnr.png").read_bytes() == (tmp_path / "out" / "rd_psnr.png").read_bytes()

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from codomain.codecs.contenders import Ours, label, parse, read_picture
+from codomain.codecs.load import index, load
+from PIL import Image
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+def run(job: str, name: str, pairs: list[tuple[Path, Path]]) -> list[dict[str, object]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "codomain.codecs.contenders", job, name],
+        input=json.dumps([[str(a), str(b)] for a, b in pairs]), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("walloc-rgb-16x", 12 / 64), ("walloc-rgb-4x", 48 / 64), ("webp:40", None)]
+)
+def test_all_are_the_same_kind_of_thing(text: str, numbers: float | None) -> None:
+    contender = parse(text)
+    x = read_picture(DATA / "chelsea.png")[:96, :120].copy()
+    data = contender.compress(x)
+    x_hat = contender.decompress(data)
+    assert label(contender) == text
+    assert x_hat.shape == x.shape
+    assert np.abs(x_hat.astype(float) - x).mean() < 8
+    assert contender.latents_per_pixel == numbers
+
+
+def test_ours_writes_the_file_that_the_codec_writes() -> None:
+    x = read_picture(DATA / "chelsea.png")
+    signal = torch.from_numpy(x).permute(2, 0, 1)[None].contiguous()
+    assert Ours("walloc-rgb-4x").compress(x) == load("walloc-rgb-4x").compress(signal)
+    assert Ours("walloc-rgb-4x").version == index()["walloc-rgb-4x"]["sha256"][:16]
+
+
+def test_jobs_in_fresh_processes(tmp_path: Path) -> None:
+    good, bad = DATA / "coffee.png", tmp_path / "bad.png"
+    bad.write_bytes(b"\x89PNG nothing")
+    reports = run(
+        "encode", "jpeg:30", [(good, tmp_path / "a.jpg"), (bad, tmp_path / "b.jpg"), (good, tmp_path / "c.jpg")]
+    )
+    assert reports[0] == reports[2] == {"n_bytes": (tmp_path / "a.jpg").stat().st_size}
+    assert "error" in reports[1]
+    assert not (tmp_path / "b.jpg").exists()
+    assert 20 < float(str(reports[3]["peak_mb"])) < 2000
+    reports = run("decode", "jpeg:30", [(tmp_path / "a.jpg", tmp_path / "a.npy"), (bad, tmp_path / "b.npy")])
+    assert reports[0] == {}
+    assert "error" in reports[1]
+    assert np.array_equal(np.load(tmp_path / "a.npy"), np.array(Image.open(tmp_path / "a.jpg")))
+    report, _ = run("time", "jpeg:30", [(good, good)])
+    assert report["pixels"] == read_picture(good)[..., 0].size
+    assert all(0 < float(str(report[key])) < 10 for key in ("encode_s", "decode_s"))
+
+
+def test_a_process_that_runs_a_baseline_needs_no_torch(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", read_picture(DATA / "chelsea.png"))
+    code = (
+        "import sys; from codomain.codecs.contenders import parse, read_picture; from pathlib import Path\n"
+        f"parse('jpeg:30').compress(read_picture(Path({str(tmp_path / 'x.npy')!r}))); print('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("text", ["nothing", "gif:4", "walloc-rgb-4x:999"])
+def test_unknown(text: str) -> None:
+    with pytest.raises(ValueError, match=f"no model '{text}'; there are walloc-.*, jpeg:1...95, webp:0"):
+        parse(text)
+
+
+def test_what_every_contender_is_given(tmp_path: Path) -> None:
+    deep = (np.arange(40 * 30).reshape(30, 40) * 50).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    x = read_picture(tmp_path / "deep.png")
+    assert (x.shape, x.dtype) == ((30, 40, 3), np.uint8)
+    assert np.array_equal(x[..., 0], np.round(deep * (255 / 65535)).astype(np.uint8))

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from codomain.codecs import report
+from codomain.codecs.baselines import Baseline
+from codomain.codecs.contenders import read_picture
+from PIL import Image
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture(scope="module")
+def html(evaluation: Path) -> str:
+    return (evaluation / "out" / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def pictures(html: str) -> list[dict[str, Any]]:
+    found = re.findall(r'<script type="application/json" class="picture">(.*?)</script>', html)
+    return [json.loads(text) for text in found]
+
+
+def test_everything_is_inside(html: str) -> None:
+    assert len(html) < 60e6
+    assert 'http-equiv="Content-Security-Policy" content="default-src \'none\'' in html
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", html)
+    assert "<!--" not in html
+    assert html.count("photos") >= 2  # the title stands in head and body
+
+
+def test_rivals_have_the_bytes_of_ours(pictures: list[dict[str, Any]], evaluation: Path) -> None:
+    assert [picture["name"] for picture in pictures] == ["coffee.png", "chelsea.png"]
+    for picture in pictures:
+        labels = [image["label"] for image in picture["images"]]
+        assert labels[0] == "original"
+        for ours in ("walloc-rgb-4x", "walloc-rgb-16x"):
+            own = picture["images"][labels.index(ours)]
+            for rival in ("jpeg", "webp", "jpeg2000"):
+                (found,) = (
+                    i for i in picture["images"] if re.fullmatch(rf"{rival}:\d+ at the bytes of {ours}", i["label"])
+                )
+                assert found["n_bytes"] == pytest.approx(own["n_bytes"], rel=0.05), found["label"]
+        x = read_picture(next((evaluation / "photos").rglob(picture["name"])))
+        shown = Image.open(io.BytesIO(base64.b64decode(picture["images"][0]["src"].partition(",")[2])))
+        assert np.array_equal(np.asarray(shown), x)
+
+
+def test_match_finds_the_nearest_quality() -> None:
+    x = read_picture(DATA / "chelsea.png")
+    sizes = {q: len(Baseline("jpeg", q).compress(x)) for q in range(1, 96)}
+    for target in (sizes[1] // 2, sizes[33], (sizes[60] + sizes[61]) // 2 + 1, sizes[95] * 2):
+        quality, data = report.match("jpeg", x, target, {})
+        best = min(abs(n - target) for n in sizes.values())
+        assert abs(len(data) - target) <= max(best, report.NEAR * target)
+        assert data == Baseline("jpeg", quality).compress(x)
+
+
+def test_a_page_that_would_grow_too_large_says_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    images = [report._image(name, x, x, data, ".cdm") for name, data in (("original", None), ("ours", b"12"))]
+    shown = [{"name": "</script><b>.png", "width": 64, "height": 64, "images": images}]
+    point = {"model": "ours", "name": "ours", "images": 1, "bpp": 0.5, "psnr": 30.0}
+    large = report.page("A & B", [point], [], ["left out: <x>"], shown)
+    monkeypatch.setattr(report, "BUDGET", 1000)
+    small = report.page("A & B", [point], [], ["left out: <x>"], shown)
+    assert len(small) < len(large)
+    assert [large.count('"lossless": false'), small.count('"lossless": false')] == [0, 1]
+    assert "A &amp; B" in small
+    assert "left out: &lt;x&gt;" in small
+    assert "</script><b>" not in small
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if binary is None or driver is None:
+        pytest.skip("chromium and chromedriver are not installed (Debian: chromium, chromium-driver)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in (
+        "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+        "disable-component-update", "disable-sync", "window-size=1280,1000",
+    ):  # fmt: skip
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()
+
+
+def test_in_a_real_browser(browser: Any, evaluation: Path, pictures: list[dict[str, Any]]) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+
+    def element(name: str) -> Any:
+        return browser.find_element(By.ID, name)
+
+    def run(script: str) -> Any:
+        return browser.execute_script(f"return {script}")
+
+    browser.get((evaluation / "out" / "report.html").as_uri())
+    browser.execute_async_script("Promise.all([...document.images].map(i => i.decode())).then(arguments[0])")
+    assert run("[...document.images].every(i => i.naturalWidth === 256 && i.naturalHeight === 192)")
+
+    # curves: 11 points of 5 codecs; hovering tells the value; a codec can be hidden
+    assert run("document.querySelectorAll('#chart circle').length") == 11
+    point = browser.find_element(By.CSS_SELECTOR, "#chart circle[data-at='4']")
+    ActionChains(browser).move_to_element(point).perform()
+    assert re.fullmatch(r"jpeg:60: \d\.\d{3} bpp, \d\d\.\d\d dB", element("tip").text)
+    browser.find_elements(By.CSS_SELECTOR, "#legend button")[2].click()
+    assert run("document.querySelectorAll('#chart circle').length") == 7
+    Select(element("metric")).select_by_visible_text("MS-SSIM, dB")
+    assert run("document.querySelectorAll('#chart circle').length") == 7
+
+    # the table sorts, both ways, by number
+    head = next(th for th in browser.find_elements(By.CSS_SELECTOR, "#table th") if th.text == "bpp")
+    for order in (1, -1):
+        head.click()
+        rates = [
+            float(v)
+            for v in run("[...document.querySelectorAll('#table tbody tr')].map(r => r.cells[2].dataset.value)")
+        ]
+        assert len(rates) == 11
+        assert rates == sorted(rates)[::order]
+
+    # pictures: choose, compare, zoom
+    Select(element("picture")).select_by_visible_text("chelsea.png")
+    Select(element("b")).select_by_index(2)
+    image = pictures[1]["images"][2]
+    assert element("about-b").text.startswith(f"{image['n_bytes']:,} bytes, {image['bpp']:.3f} bpp")
+    assert run("document.getElementById('image-b').src") == image["src"]
+    browser.execute_script("document.getElementById('view').scrollIntoView()")
+    width = run("document.getElementById('view').clientWidth")
+    ActionChains(browser).click_and_hold(element("handle")).move_by_offset(round(width / 4), 0).release().perform()
+    assert run("document.getElementById('right').style.clipPath").startswith("inset(0px 0px 0px 7")
+    assert 74 < float(element("position").get_attribute("value")) < 76
+    before = run("document.getElementById('zoom').value")
+    element("in").click()
+    element("in").click()
+    assert int(run("document.getElementById('zoom').value").split()[0]) == pytest.approx(
+        int(before.split()[0]) * 2.25, rel=0.02
+    )
+    element("actual").click()
+    assert run("document.getElementById('zoom').value") == "100 %"
+    element("next").click()
+    assert run("document.getElementById('picture').value") == "0"
+
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
+    assert urls
+    assert all(url.startswith(("file://", "data:")) for url in urls), urls
