@@ -19,7 +19,7 @@ def test_everything_is_written_and_printed(evaluation: Path) -> None:
     plots = {f"rd_{metric}.{end}" for metric in ("psnr", "ms_ssim", "haarpsi") for end in ("png", "svg")}
     tables = {"points.jsonl", "points.csv", "codecs.csv", "compared.csv"}
     assert names == {"coded", "compressai", "report.html"} | plots | tables
-    assert re.search(r"BD-rate │ \d+\.\d\d to \d+\.\d\d dB, \d and \d points inside", printed)
+    assert re.search(r"BD-rate +│ \d+\.\d\d to \d+\.\d\d dB, \d and \d points inside", printed)
     for words in ("walloc-rgb-16x", "BD-rate", "2 pictures of photos"):
         assert words in printed, words
 
