@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,11 @@ class Baseline:
     def suffix(self) -> str:
         """Of its files."""
         return {"jpeg": ".jpg", "jpeg2000": ".jp2"}.get(self.name, f".{self.name}")
+
+    @property
+    def threads(self) -> int:
+        """One, but for the encoders of AVIF and JPEG XL, which take every core."""
+        return os.cpu_count() or 1 if self.name in ("avif", "jxl") else 1
 
     @property
     def version(self) -> str:

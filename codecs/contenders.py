@@ -53,6 +53,10 @@ class Contender(Protocol):
     def latents_per_pixel(self) -> float | None:
         """Numbers that a model would learn from, over pixels; None where there are none."""
 
+    @property
+    def threads(self) -> int:
+        """That it uses of its own accord."""
+
     def compress(self, x: UInt8[np.ndarray, "h w 3"]) -> bytes:
         """Return the bytes of a whole file."""
 
@@ -80,6 +84,13 @@ class Ours:
         """Latent channels over pixels per latent."""
         codec = self._codec
         return float(codec.latent_dim / codec.stride**codec.ndim)
+
+    @property
+    def threads(self) -> int:
+        """Torch's."""
+        import torch
+
+        return torch.get_num_threads()
 
     def compress(self, x: UInt8[np.ndarray, "h w 3"]) -> bytes:
         """Return the bytes of a `.cdm` file."""
@@ -177,6 +188,7 @@ def _time(contender: Contender, source: Path, target: Path) -> dict[str, Any]:
     return {
         "first_coded_at": first,
         "pixels": x.shape[0] * x.shape[1],
+        "threads": contender.threads,
         "encode_s": _seconds(lambda: contender.compress(x)),
         "decode_s": _seconds(lambda: contender.decompress(data)),
     }

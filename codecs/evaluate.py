@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -18,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import yaml
-from codomain.codecs import files, media, plots, report, results
+from codomain.codecs import files, plots, report, results
 from codomain.codecs.contenders import RUNS, Contender, label, parse, read_picture
-from codomain.codecs.results import COMPARED, Row
-from codomain.codecs.sweep import TIMED, Store, sweep, time_codec
+from codomain.codecs.results import COMPARED, METRICS, SPEEDS, Row
+from codomain.codecs.sweep import TIMED, Picture, Store, read_folder, sweep, time_codec
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,13 @@ class Plan:
     Attributes:
         models: names that `contenders.parse` takes.
         title: above plots and page.
-        anchor: the curve that others are compared with: a name without its quality.
+        anchor: the curve that others are compared with: a name without its quality; by default jpeg, if it is there.
         readme: columns of the README's table.
     """
 
     models: tuple[str, ...]
     title: str = ""
-    anchor: str = "jpeg"
+    anchor: str | None = None
     readme: tuple[str, ...] = ("bpp", "psnr", "ms_ssim")
 
 
@@ -54,7 +55,17 @@ def read_plan(path: Path) -> Plan:
     known = {field.name for field in fields(Plan)}
     if not isinstance(found, dict) or not set(found) <= known or not found.get("models"):
         raise ValueError(f"{path}: expected models, and perhaps {', '.join(sorted(known - {'models'}))}")
+    for key, value in found.items():
+        words = value if isinstance(value, list) and key in ("models", "readme") else [value]
+        if not all(isinstance(word, str) for word in words) or (words is not value and key in ("models", "readme")):
+            expected = "a list of words" if key in ("models", "readme") else "a word"
+            raise ValueError(f"{path}: {key}: expected {expected}; found {value!r}")
     settings: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+    unknown = set(settings.get("readme", ())) - results.TITLES.keys()
+    if unknown:
+        raise ValueError(
+            f"{path}: readme: no columns {', '.join(sorted(unknown))}; there are {', '.join(results.TITLES)}"
+        )
     return Plan(**settings)
 
 
@@ -81,13 +92,11 @@ def evaluate(plan: Plan, data: Path, out: Path | None, jobs: int | None = None, 
             left_out.append(str(error))
     if not contenders:
         raise ValueError("; ".join(left_out))
-    pictures = sorted(p for p in data.rglob("*") if p.suffix.lower() in {*media.FORMATS, *media.FOREIGN})
-    if not pictures:
-        raise ValueError(f"{data}: {'no images' if data.is_dir() else 'no such folder'}")
-    pictures, unreadable = _readable(pictures)
+    curves = dict.fromkeys(contender.name for contender in contenders)
+    if plan.anchor is not None and plan.anchor not in curves:
+        raise ValueError(f"no curve {plan.anchor!r} to compare with; there are {', '.join(curves)}")
+    pictures, unreadable = read_folder(data)
     left_out += unreadable
-    if not pictures:
-        raise ValueError(f"{data}: no image can be read: {unreadable[0]}")
     with _folder(out) as folder:
         store = Store(folder)
         with _progress("sweep", len(contenders) * len(pictures)) as advance:
@@ -95,9 +104,9 @@ def evaluate(plan: Plan, data: Path, out: Path | None, jobs: int | None = None, 
         points, rows, complete = _points(contenders, pictures, store, left_out)
         if timing:
             _add_speeds(contenders, complete, points, left_out)
-        title = plan.title or data.name
-        compared = results.compare(points, plan.anchor)
-        notes = _notes(data, complete, points, left_out, jobs, timing)
+        title = plan.title or data.resolve().name
+        compared = results.compare(points, plan.anchor or "jpeg")
+        notes = _notes(data, complete, points, left_out, timing)
         _print(title, points, compared, notes)
         if out is not None:
             with _progress("pictures", min(len(complete), report.PICTURES)) as advance:
@@ -126,36 +135,35 @@ def write_readme(readme: Path, plan: Plan, name: str, out: Path) -> None:
     files.write(readme, text.encode(), force=True)
 
 
-def _readable(pictures: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Open every picture once: what is damaged is named once and not once per codec."""
-    good, bad = [], []
-    for path in pictures:
-        try:
-            read_picture(path)
-        except (ValueError, OSError) as error:
-            bad.append(f"{path.name}: {' '.join(str(error).split())}")
-        else:
-            good.append(path)
-    return good, bad
-
-
 def _points(
-    contenders: Sequence[Contender], pictures: Sequence[Path], store: Store, left_out: list[str]
-) -> tuple[list[Row], list[Row], list[Path]]:
-    """Return means, the rows behind them, and the pictures that every contender coded: means are over the same ones.
+    contenders: Sequence[Contender], pictures: Sequence[Picture], store: Store, left_out: list[str]
+) -> tuple[list[Row], list[Row], list[Picture]]:
+    """Return means, the rows behind them, and the pictures that they are of: the same ones for every contender and
+    metric.
 
-    A contender that coded no picture at all is left out first.
+    A contender that coded no picture at all is left out first; then the pictures that some contender could not code, or
+    that are too small for a metric that others have.
     """
     able = [c for c in contenders if any(store.find(c, p) for p in pictures)]
-    complete = [p for p in pictures if all(store.find(c, p) for c in able)]
-    if not able or not complete:
-        raise ValueError(f"nothing could be coded by every contender: {'; '.join(left_out)}")
-    rows = [row for c in able for p in complete if (row := store.find(c, p)) is not None]
+    found = {p.name: [row for c in able if (row := store.find(c, p)) is not None] for p in pictures}
+    whole = [p for p in pictures if able and len(found[p.name]) == len(able)]
+    common = {key for p in whole for key in METRICS if key != "psnr_float" and found[p.name][0].get(key) is not None}
+    complete = []
+    for picture in whole:
+        row = found[picture.name][0]
+        lacking = [results.TITLES[key] for key in METRICS if key in common and row.get(key) is None]
+        if lacking:
+            left_out.append(f"{picture.name}: {row['width']} x {row['height']} is too small for {', '.join(lacking)}")
+        else:
+            complete.append(picture)
+    if not complete:
+        raise ValueError(f"no picture was coded by every contender: {'; '.join(left_out)}")
+    rows = [row for i in range(len(able)) for p in complete for row in [found[p.name][i]]]
     return results.means(rows), rows, complete
 
 
 def _add_speeds(
-    contenders: Sequence[Contender], pictures: Sequence[Path], points: list[Row], left_out: list[str]
+    contenders: Sequence[Contender], pictures: Sequence[Picture], points: list[Row], left_out: list[str]
 ) -> None:
     """Time every contender on up to `TIMED` pictures that lie evenly in the list; it has the machine to itself."""
     by_label = {point["model"]: point for point in points}
@@ -165,9 +173,8 @@ def _add_speeds(
         samples = []
         for i in chosen:  # as samples: reading the file is no part of a codec's time
             samples.append(Path(folder) / f"{i}.npy")
-            np.save(samples[-1], read_picture(pictures[i]))
+            np.save(samples[-1], read_picture(pictures[i].path))
         for contender in timed:
-            by_label[label(contender)]["latents_per_pixel"] = contender.latents_per_pixel
             try:
                 by_label[label(contender)].update(time_codec(contender, samples))
             except ValueError as error:
@@ -176,18 +183,18 @@ def _add_speeds(
 
 
 def _notes(
-    data: Path, pictures: Sequence[Path], points: Sequence[Row], left_out: Sequence[str], jobs: int, timing: bool
+    data: Path, pictures: Sequence[Picture], points: Sequence[Row], left_out: Sequence[str], timing: bool
 ) -> list[str]:
     notes = [
-        f"{len(pictures)} pictures of {data.name}; bpp counts whole files, headers included; every file was decoded in "
-        f"a fresh process; means are over pictures, PSNR is the mean of dB",
+        f"{len(pictures)} pictures of {data.resolve().name}; bpp counts whole files, headers included; every file was "
+        "decoded in a fresh process; means are over pictures, PSNR is the mean of dB",
         "metrics are of 8-bit RGB; PSNR float, where a codec gives it, is of its samples before rounding",
     ]
     if timing:
         notes.append(
-            f"speeds: warm, median of {RUNS} runs, geometric mean over up to {TIMED} pictures, {os.cpu_count()} cores "
-            "with every codec's own threads; start: a fresh process to its first coded picture; peak: memory of a "
-            "process that encodes and decodes"
+            f"speeds: warm, median of {RUNS} runs, geometric mean over up to {TIMED} pictures, {os.cpu_count()} cores, "
+            "of which a codec uses as many as its column of threads says; start: a fresh process to its first coded "
+            "picture; peak: memory of a process that encodes and decodes"
         )
     versions = dict.fromkeys(f"{p['name']}: {p['version']}" for p in points)
     notes.append("; ".join(versions))
@@ -198,15 +205,18 @@ def _print(title: str, points: Sequence[Row], compared: Sequence[Row], notes: Se
     from rich.console import Console
     from rich.table import Column, Table
 
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    keys = [key for key in results.TITLES if any(point.get(key) is not None for point in points)]
-    table = Table(Column("codec", no_wrap=True), *(results.TITLES[key] for key in keys), title=title)
-    for point in points:
-        table.add_row(point["model"], *(results.show(key, point.get(key)) for key in keys))
-    console.print(table)
+    console = Console(width=None if sys.stdout.isatty() else 150, markup=False, emoji=False)
+    for keys in (("bpp", *METRICS), SPEEDS):
+        there = [key for key in keys if any(point.get(key) is not None for point in points)]
+        if there:
+            columns = (Column(results.TITLES[key], no_wrap=True, justify="right") for key in there)
+            table = Table(Column("codec", no_wrap=True), *columns, title=title)
+            for point in points:
+                table.add_row(point["model"], *(results.show(key, point.get(key)) for key in there))
+            console.print(table)
     if compared:
         title = f"bytes against {compared[0]['anchor']} at equal quality"
-        table = Table(Column("codec", no_wrap=True), "metric", "bytes", "method", "", title=title)
+        table = Table(*(Column(name, no_wrap=True) for name in ("codec", "metric", "bytes")), "method", "", title=title)
         for row in compared:
             percent = results.show_percent(row["percent"])
             table.add_row(row["name"], results.TITLES[row["metric"]], percent, row["method"], row["note"])
@@ -259,9 +269,18 @@ def _folder(out: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar with the time left on stderr, where someone is watching."""
+    """A bar with the time left on stderr, where someone is watching; for a log, a line at every tenth of long work."""
     if not sys.stderr.isatty():
-        yield lambda name: None
+        began, done = time.monotonic(), 0
+
+        def log(name: str) -> None:
+            nonlocal done
+            done += 1
+            if total >= 50 and done * 10 // total > (done - 1) * 10 // total:
+                left = (time.monotonic() - began) * (total - done) / done
+                print(f"{title}: {done} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+
+        yield log
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

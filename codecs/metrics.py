@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+BEST = 100.0  # dB that means and curves give to equal pictures, whose PSNR is infinite
 MS_SSIM_SIDE = 161  # five scales under a window of 11: the least side it is defined for
 
 
@@ -84,11 +86,14 @@ def available_metrics() -> dict[str, Callable[..., float]]:
 
 
 def decibels(metric: str, value: float) -> float:
-    """Return a metric as decibels, where curves are compared: -10 log10 of what is lacking or of the distance."""
+    """Return a metric as decibels, where curves are compared: -10 log10 of what is lacking or of the distance.
+
+    At most `BEST`, which is that of equal pictures.
+    """
     if metric.startswith("psnr"):
-        return value
+        return min(value, BEST)
     lacking = value if metric in ("lpips", "dists") else 1 - value
-    return float("inf") if lacking <= 0 else float(-10 * np.log10(lacking))
+    return float(-10 * np.log10(max(lacking, 1e-10)))
 
 
 def bpp(n_bytes: int, width: int, height: int) -> float:
@@ -114,13 +119,14 @@ def bd_rate(anchor: Sequence[tuple[float, float]], tested: Sequence[tuple[float,
         least: points that a curve must have.
 
     Raises:
-        ValueError: for too few points, or curves that share no quality.
+        ValueError: for too few points, quality that does not grow with the rate, or curves that share no quality.
     """
     import bjontegaard
 
     for name, curve in (("anchor", anchor), ("tested curve", tested)):
         if len(curve) < least:
             raise ValueError(f"a BD-rate needs {least} points; the {name} has {len(curve)}")
+        _check_grows(curve, name)
     (rates_a, quality_a), (rates_t, quality_t) = (np.array(sorted(curve)).T for curve in (anchor, tested))
     low = max(quality_a.min(), quality_t.min())
     high = min(quality_a.max(), quality_t.max())
@@ -153,14 +159,24 @@ def rate_difference(anchor: Sequence[tuple[float, float]], rate: float, quality:
     """Percent of rate that one point saves (negative) or spends against a curve of (rate, quality) at its quality.
 
     The curve is interpolated as in `bd_rate`; None where it does not reach the quality, or has under 2 points.
+
+    Raises:
+        ValueError: if quality does not grow with the rate along the curve.
     """
     from scipy.interpolate import PchipInterpolator
 
+    _check_grows(anchor, "anchor")
     curve = sorted((q, r) for r, q in anchor)
     if len(curve) < 2 or not curve[0][0] <= quality <= curve[-1][0]:
         return None
     equal = PchipInterpolator([q for q, _ in curve], [np.log(r) for _, r in curve])(quality)
     return float(100 * (rate / np.exp(equal) - 1))
+
+
+def _check_grows(curve: Sequence[tuple[float, float]], name: str) -> None:
+    quality = [q for _, q in sorted(curve)]
+    if not np.isfinite(quality).all() or any(a >= b for a, b in pairwise(quality)):
+        raise ValueError(f"quality does not grow with the rate of the {name}")
 
 
 def _to_planes(x: np.ndarray) -> Tensor:

@@ -23,8 +23,8 @@ import numpy as np
 from codomain.codecs.baselines import SCALES, Baseline
 from codomain.codecs.contenders import Contender, Ours, label, parse, read_picture
 from codomain.codecs.metrics import decibels, psnr
-from codomain.codecs.results import COMPARED, METRICS, TITLES, show, show_percent
-from codomain.codecs.sweep import Row, Store
+from codomain.codecs.results import COMPARED, METRICS, SPEEDS, TITLES, show, show_percent
+from codomain.codecs.sweep import Picture, Row, Store
 from PIL import Image
 
 BUDGET = 56_000_000  # bytes of the page
@@ -36,7 +36,11 @@ Shown = dict[str, Any]
 
 
 def gather(
-    contenders: Sequence[Contender], pictures: Sequence[Path], store: Store, jobs: int, advance: Callable[[str], None]
+    contenders: Sequence[Contender],
+    pictures: Sequence[Picture],
+    store: Store,
+    jobs: int,
+    advance: Callable[[str], None],
 ) -> list[Shown]:
     """Return what the page shows of up to `PICTURES` pictures: the original, our models, and, for each of these, every
     baseline at the quality whose file is nearest in bytes. Without a model of ours, the contenders as they are.
@@ -107,7 +111,7 @@ def page(
         shown: of `gather`.
     """
     columns = ["images", *(c for c in ("bpp", *METRICS) if any(p.get(c) is not None for p in points)),
-               *(c for c in ("latents_per_pixel", "encode_mpix_s", "decode_mpix_s", "start_s", "peak_mb")
+               *(c for c in SPEEDS
                  if any(p.get(c) is not None for p in points))]  # fmt: skip
     data = {
         "metrics": [{"key": m, "title": TITLES[m] if m == "psnr" else f"{TITLES[m]}, dB"} for m in COMPARED
@@ -134,18 +138,16 @@ def page(
         "data": _embed(data),
         "pictures": "",
     }  # fmt: skip
-    lossless = sum(len(image["src"]) for picture in shown for image in picture["images"]) < BUDGET
     body["pictures"] = "".join(
-        f'<script type="application/json" class="picture">{_embed(_final(picture, lossless))}</script>\n'
-        for picture in shown
+        f'<script type="application/json" class="picture">{_embed(picture)}</script>\n' for picture in _fitted(shown)
     )
     text = Path(__file__).with_name("report.html").read_text()
     return re.sub(r"<!--(\w+)-->", lambda mark: body[mark[1]], text)  # in one pass: no content is searched
 
 
-def _show(picture: Path, files: list[tuple[str, Path]], rivals: list[str], sizes: dict[str, int]) -> Shown:
+def _show(picture: Picture, files: list[tuple[str, Path]], rivals: list[str], sizes: dict[str, int]) -> Shown:
     """Everything of one picture; runs in a process of its own."""
-    x = read_picture(picture)
+    x = read_picture(picture.path)
     images = [_image("original", x, x, None, "")]
     for name, path in files:
         data = path.read_bytes()
@@ -155,9 +157,8 @@ def _show(picture: Path, files: list[tuple[str, Path]], rivals: list[str], sizes
             known = {int(key.partition(":")[2]): n for key, n in sizes.items() if key.partition(":")[0] == rival}
             quality, coded = match(rival, x, len(data), known)
             codec = Baseline(rival, quality)
-            images.append(
-                _image(f"{label(codec)} at the bytes of {name}", x, codec.decompress(coded), coded, codec.suffix)
-            )
+            image = _image(f"{label(codec)} at the bytes of {name}", x, codec.decompress(coded), coded, codec.suffix)
+            images.append(image | {"off": round(100 * (len(coded) / len(data) - 1), 1)})
     return {"name": picture.name, "width": x.shape[1], "height": x.shape[0], "images": images}
 
 
@@ -166,24 +167,28 @@ def _image(name: str, x: np.ndarray, x_hat: np.ndarray, data: bytes | None, suff
     if data is not None:
         shown |= {"n_bytes": len(data), "bpp": round(8 * len(data) / x[..., 0].size, 4)}
         quality = psnr(x, x_hat, 255.0)
-        shown["psnr"] = None if quality == float("inf") else round(quality, 3)
+        shown["psnr"] = None if quality == float("inf") else round(quality, 3)  # JSON knows no infinity
     if data is not None and suffix in BROWSERS:
-        return shown | {"src": _uri(BROWSERS[suffix], data), "lossless": True}
-    return shown | {"src": _webp(x_hat, lossless=True, quality=20, method=1), "lossless": True}
+        return shown | {"src": _uri(BROWSERS[suffix], data), "lossless": True, "decoded": False}
+    return shown | {"src": _webp(x_hat, lossless=True, quality=20, method=1), "lossless": True, "decoded": True}
 
 
-def _final(picture: Shown, lossless: bool) -> Shown:
-    """The picture as embedded: where the page is too large, decoded pixels are coded again, and said to be."""
-    images = []
-    for image in picture["images"]:
-        if not lossless and image["label"] != "original" and image["src"].startswith("data:image/webp"):
-            data = base64.b64decode(image["src"].partition(",")[2])
-            if data[12:16] == b"VP8L":
-                with Image.open(io.BytesIO(data)) as opened:
-                    again = _webp(np.asarray(opened.convert("RGB")), quality=FALLBACK, method=4)
-                image = image | {"src": again, "lossless": False}
-        images.append(image)
-    return picture | {"images": images}
+def _fitted(shown: Sequence[Shown]) -> Sequence[Shown]:
+    """The pictures as embedded: where the page would be too large, decoded pixels are coded again, and said to be.
+
+    Baselines first, ours last; originals stay.
+    """
+    total = sum(len(image["src"]) for picture in shown for image in picture["images"])
+    decoded = [i for p in shown for i in p["images"][1:] if i["src"].startswith("data:image/webp") and i["decoded"]]
+    for image in sorted(decoded, key=lambda image: "off" not in image):
+        if total < BUDGET:
+            break
+        data = base64.b64decode(image["src"].partition(",")[2])
+        with Image.open(io.BytesIO(data)) as opened:
+            again = _webp(np.asarray(opened.convert("RGB")), quality=FALLBACK, method=4)
+        total += len(again) - len(image["src"])
+        image |= {"src": again, "lossless": False}
+    return shown
 
 
 def _webp(x: np.ndarray, **options: Any) -> str:
@@ -198,4 +203,4 @@ def _uri(kind: str, data: bytes) -> str:
 
 def _embed(value: Any) -> str:
     """JSON that cannot end the script element it stands in."""
-    return json.dumps(value).replace("<", "\\u003c")
+    return json.dumps(value, allow_nan=False).replace("<", "\\u003c")

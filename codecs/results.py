@@ -10,26 +10,32 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from codomain.codecs.metrics import bd_rate, decibels, rate_difference
+from codomain.codecs.metrics import BEST, bd_rate, decibels, rate_difference
 
 Row = dict[str, Any]
 TITLES = {
     "bpp": "bpp", "psnr": "PSNR dB", "psnr_float": "PSNR float", "ssim": "SSIM", "ms_ssim": "MS-SSIM",
     "haarpsi": "HaarPSI", "lpips": "LPIPS", "dists": "DISTS", "encode_mpix_s": "encode MPix/s",
-    "decode_mpix_s": "decode MPix/s", "start_s": "start s", "peak_mb": "peak MB", "latents_per_pixel": "latents/pixel",
+    "decode_mpix_s": "decode MPix/s", "threads": "threads", "start_s": "start s",
+    "peak_mb": "peak MB", "latents_per_pixel": "latents/pixel",
 }  # fmt: skip
 METRICS = ("psnr", "psnr_float", "ssim", "ms_ssim", "haarpsi", "lpips", "dists")
+SPEEDS = ("latents_per_pixel", "encode_mpix_s", "decode_mpix_s", "threads", "start_s", "peak_mb")
 COMPARED = ("psnr", "ms_ssim", "haarpsi")  # the metrics whose curves are drawn and compared
 
 
 def means(rows: Sequence[Row]) -> list[Row]:
-    """Return one row per contender, in order of appearance: means over pictures; PSNR is the mean of dB."""
+    """Return one row per contender, in order of appearance: means over pictures.
+
+    PSNR is the mean of dB; an infinite one counts `BEST`.
+    """
     out = []
     for model in dict.fromkeys(row["model"] for row in rows):
         own = [row for row in rows if row["model"] == model]
-        point: Row = {key: own[0][key] for key in ("model", "name", "quality", "version")} | {"images": len(own)}
+        keys = ("model", "name", "quality", "version", "latents_per_pixel")
+        point: Row = {key: own[0].get(key) for key in keys} | {"images": len(own)}
         for key in ("bpp", *METRICS):
-            known = [row[key] for row in own if row.get(key) is not None]
+            known = [min(row[key], BEST) for row in own if row.get(key) is not None]
             point[key] = round(mean(known), 6) if known else None
         out.append(point)
     return out
@@ -46,30 +52,32 @@ def compare(points: Sequence[Row], anchor: str) -> list[Row]:
 
     Returns:
         rows of name, metric, percent of rate at equal quality (None where there is no answer), how it was found, and
-        a note: the interval of quality and the number of points of a BD-rate, or why there is none.
+        a note: the interval of quality and the number of points of a BD-rate, or why there is none. No rows where
+        ``anchor`` is none of the curves.
     """
     found, by_name = [], curves(points)
+    if anchor not in by_name:
+        return []
     for metric in COMPARED:
         line = {name: _line(curve, metric) for name, curve in by_name.items()}
         for name, own in line.items():
             row: Row = {"name": name, "anchor": anchor, "metric": metric, "percent": None, "method": "BD-rate"}
             if name == anchor or not own:
                 continue
-            if len(own) == 1:
-                percent = rate_difference(line.get(anchor, []), *own[0])
-                row |= {"method": "at equal quality", "note": f"1 point, at {own[0][1]:.2f} dB", "percent": percent}
-                if percent is None:
-                    row["note"] += f": {anchor} has no such quality"
-            else:
-                try:
-                    rate = bd_rate(line.get(anchor, []), own)
-                except ValueError as error:
-                    row["note"] = str(error)
+            try:
+                if len(own) == 1:
+                    row |= {"method": "at equal quality", "note": f"1 point, at {own[0][1]:.2f} dB"}
+                    row["percent"] = rate_difference(line[anchor], *own[0])
+                    if row["percent"] is None:
+                        row["note"] += f": {anchor} has no such quality"
                 else:
+                    rate = bd_rate(line[anchor], own)
                     row["percent"] = rate.percent
                     row["note"] = (
                         f"{rate.low:.2f} to {rate.high:.2f} dB, {rate.points[0]} and {rate.points[1]} points inside"
                     )
+            except ValueError as error:
+                row["note"] = str(error)
             found.append(row)
     return found
 
@@ -99,7 +107,7 @@ def to_compressai(name: str, curve: Sequence[Row], data: str) -> str:
             results[key] = [round(1 / p[speed], 6) for p in curve]
     known = {key: values for key, values in results.items() if None not in values}
     description = f"{name} on {data}: real files, codomain evaluate; times are seconds per megapixel"
-    return json.dumps({"name": name, "description": description, "results": known}, indent=2) + "\n"
+    return json.dumps({"name": name, "description": description, "results": known}, indent=2, allow_nan=False) + "\n"
 
 
 def to_markdown(points: Sequence[Row], compared: Sequence[Row], columns: Sequence[str]) -> str:
@@ -123,6 +131,8 @@ def replace_section(readme: Path, name: str, body: str) -> str:
     Raises:
         ValueError: if the markers are not there.
     """
+    if not readme.is_file():
+        raise ValueError(f"{readme}: no such file")
     text, start, end = readme.read_text(), f"<!-- results: {name} -->\n", f"<!-- end of results: {name} -->"
     before, found, rest = text.partition(start)
     _, closed, after = rest.partition(end)

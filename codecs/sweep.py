@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,20 +18,61 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import geometric_mean
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from codomain.codecs import media
 from codomain.codecs.contenders import Contender, label, read_picture
 from codomain.codecs.metrics import available_metrics, bpp, psnr
 
-BATCH = 32  # pictures of one pair of processes: their samples lie on disk until measured
+BATCH = 12  # pictures of one pair of processes: their samples lie on disk until measured
+DECODED = ".decoded-"  # how the folders of these begin
 TIMED = 3  # pictures whose coding is timed
 Row = dict[str, Any]
+
+
+class Picture(NamedTuple):
+    """A picture that is coded.
+
+    Attributes:
+        path: of the file.
+        name: its path within the folder, by which people know it.
+        crc: of name and bytes, by which a run knows it.
+    """
+
+    path: Path
+    name: str
+    crc: str
+
+
+def read_folder(folder: Path) -> tuple[list[Picture], list[str]]:
+    """Return the pictures of a folder, and a line for each that cannot be read.
+
+    Raises:
+        ValueError: if there is nothing.
+    """
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder}: expected a folder of images; {'found a file' if folder.exists() else 'no such folder'}"
+        )
+    pictures, failures = [], []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in media.FORMATS.keys() | media.FOREIGN):
+        name = str(path.relative_to(folder))
+        if not path.is_file():
+            continue
+        try:
+            read_picture(path)
+        except (ValueError, OSError) as error:
+            failures.append(f"{name}: {' '.join(str(error).split())}")
+        else:
+            pictures.append(Picture(path, name, f"{zlib.crc32(path.read_bytes(), zlib.crc32(name.encode())):08x}"))
+    if not pictures:
+        raise ValueError(f"{folder}: no image can be read: {failures[0]}" if failures else f"{folder}: no images")
+    return pictures, failures
 
 
 class Store:
@@ -55,14 +97,22 @@ class Store:
         text = self.path.read_text()
         if not text.endswith("\n") and text:  # a run that was cut off while it wrote
             self.path.write_text(text[: text.rfind("\n") + 1])
-        for line in self.path.read_text().splitlines():
-            row = json.loads(line)
-            self.rows[row["model"], row["version"], row["crc"]] = row
+        for i, line in enumerate(self.path.read_text().splitlines()):
+            try:
+                row = json.loads(line)
+                self.rows[row["model"], row["version"], row["crc"]] = row
+            except (ValueError, KeyError, TypeError):
+                raise ValueError(f"{self.path}: line {i + 1} is no row of an evaluation") from None
+        for left in folder.glob(f"{DECODED}*"):  # by a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
 
-    def find(self, contender: Contender, picture: Path) -> Row | None:
-        """Return the row of one picture, if it is known and its file is there."""
-        row = self.rows.get((label(contender), contender.version, checksum(picture)))
-        return row if row is not None and (self.folder / row["file"]).exists() else None
+    def find(self, contender: Contender, picture: Picture) -> Row | None:
+        """Return the row of one picture, if it is known and its file lies there whole."""
+        row = self.rows.get((label(contender), contender.version, picture.crc))
+        if row is None:
+            return None
+        file = self.folder / row["file"]
+        return row if file.exists() and file.stat().st_size == row["n_bytes"] else None
 
     def add(self, row: Row) -> None:
         """Keep a row."""
@@ -73,7 +123,11 @@ class Store:
 
 
 def sweep(
-    contenders: Sequence[Contender], pictures: Sequence[Path], store: Store, jobs: int, advance: Callable[[str], None]
+    contenders: Sequence[Contender],
+    pictures: Sequence[Picture],
+    store: Store,
+    jobs: int,
+    advance: Callable[[str], None],
 ) -> list[str]:
     """Fill ``store``; return a line for every picture that a contender could not code.
 
@@ -84,7 +138,7 @@ def sweep(
         jobs: processes at a time.
         advance: called with a contender's label for every picture that is done.
     """
-    work: list[tuple[Contender, list[Path]]] = []
+    work: list[tuple[Contender, list[Picture]]] = []
     for contender in contenders:
         todo = [p for p in pictures if store.find(contender, p) is None]
         for _ in range(len(pictures) - len(todo)):
@@ -127,7 +181,7 @@ def time_codec(contender: Contender, pictures: Sequence[Path]) -> Row:
     """Return the speeds of a contender, alone on the machine and warm; and what a fresh process costs.
 
     Keys: ``encode_mpix_s``, ``decode_mpix_s`` (geometric mean over pictures of the median of several runs),
-    ``start_s`` (a fresh process, to its first coded picture), ``peak_mb`` (memory of that process).
+    ``threads``, ``start_s`` (a fresh process, to its first coded picture), ``peak_mb`` (memory of that process).
     """
     began = time.time()
     *reports, last = _process("time", contender, [(p, p) for p in pictures], threads=None)
@@ -137,20 +191,15 @@ def time_codec(contender: Contender, pictures: Sequence[Path]) -> Row:
     return {
         "encode_mpix_s": round(geometric_mean(r["pixels"] / 1e6 / r["encode_s"] for r in good), 3),
         "decode_mpix_s": round(geometric_mean(r["pixels"] / 1e6 / r["decode_s"] for r in good), 3),
+        "threads": good[0]["threads"],
         "start_s": round(good[0]["first_coded_at"] - began, 2),
         "peak_mb": last["peak_mb"],
     }
 
 
-@cache
-def checksum(path: Path) -> str:
-    """Return what a picture is known by: its bytes and its name."""
-    return f"{zlib.crc32(path.read_bytes(), zlib.crc32(path.name.encode())):08x}"
-
-
 def _unit(
     contender: Contender,
-    batch: list[Path],
+    batch: list[Picture],
     store: Store,
     meters: ProcessPoolExecutor,
     advance: Callable[[str], None],
@@ -164,19 +213,19 @@ def _unit(
 
 def _code(
     contender: Contender,
-    batch: list[Path],
+    batch: list[Picture],
     store: Store,
     meters: ProcessPoolExecutor,
     advance: Callable[[str], None],
 ) -> list[str]:
     failures: list[str] = []
     name = label(contender)
-    coded = [Path("coded") / name.replace(":", "_") / f"{p.stem}_{checksum(p)}{contender.suffix}" for p in batch]
+    coded = [Path("coded") / name.replace(":", "_") / f"{p.path.stem}_{p.crc}{contender.suffix}" for p in batch]
     (store.folder / coded[0]).parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=store.folder, prefix=".decoded-") as folder:
+    with tempfile.TemporaryDirectory(dir=store.folder, prefix=DECODED) as folder:
         samples, decoded = ([Path(folder) / f"{i}{end}.npy" for i in range(len(batch))] for end in ("", "_hat"))
         for picture, path in zip(batch, samples, strict=True):  # once: a process that runs a baseline needs no torch
-            np.save(path, read_picture(picture))
+            np.save(path, read_picture(picture.path))
         files = [store.folder / path for path in coded]
         written = _process("encode", contender, list(zip(samples, files, strict=True)))
         whole = [i for i, report in enumerate(written[:-1]) if "error" not in report]
@@ -198,7 +247,8 @@ def _code(
                 store.add(
                     {"model": name, "name": contender.name, "quality": contender.quality, "image": picture.name,
                      "n_bytes": n_bytes, "bpp": round(bpp(n_bytes, measured["width"], measured["height"]), 6),
-                     **measured, "version": contender.version, "crc": checksum(picture), "file": str(coded[i])}
+                     **measured, "version": contender.version,
+                     "latents_per_pixel": contender.latents_per_pixel, "crc": picture.crc, "file": str(coded[i])}
                 )  # fmt: skip
             advance(name)
     return failures

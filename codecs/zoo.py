@@ -10,6 +10,7 @@ length (uint32) and its bytes; all little-endian.
 from __future__ import annotations
 
 import struct
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,11 @@ class ZooModel:
     def version(self) -> str:
         """What made the bytes."""
         return weights_path(self.name, self.quality).name
+
+    @property
+    def threads(self) -> int:
+        """Torch's."""
+        return torch.get_num_threads()
 
     def compress(self, x: UInt8[np.ndarray, "h w 3"]) -> bytes:
         """Return the bytes of a whole file."""
@@ -75,7 +81,9 @@ def parse_zoo(text: str) -> ZooModel | None:
         ValueError: for a quality that it has no weights for, or weights that are not on disk.
     """
     try:
-        from compressai.zoo.image import model_urls
+        with warnings.catch_warnings():  # torch deprecates what CompressAI calls
+            warnings.simplefilter("ignore")
+            from compressai.zoo.image import model_urls
     except ImportError:
         return None
     name, _, quality = text.partition(":")

@@ -49,20 +49,34 @@ def test_what_is_left_out_is_named(
     assert main(["evaluate", "--models", *models, "--data", str(tmp_path), "--no-timing"]) == 1
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert "'avif:50': avif is not installed" in lines[0]
     assert "no model 'nothing'; there are walloc-" in lines[1]
     assert "broken.jpg: " in lines[2]
-    assert captured.out.count("left out: ") == 3
-    assert "2 pictures of" in captured.out  # the tiny one counts, for the metrics that it is not too small for
+    assert lines[3] == "codomain: left out: tiny.png: 12 x 9 is too small for SSIM, MS-SSIM, HaarPSI"
+    assert captured.out.count("left out: ") == 4
+    assert "1 pictures of" in captured.out
+
+
+def test_names_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "[bold]").mkdir()
+    Image.new("RGB", (12, 9), "red").save(tmp_path / "[bold]" / "x.png")
+    (tmp_path / "[bold]" / "[red]y.png").write_bytes(b"nothing")
+    models = ["jpeg:30", "jpeg:95", "[/x]"]  # a flat picture that JPEG codes without loss: no infinity anywhere
+    command = ["evaluate", "--models", *models, "--data", str(tmp_path / "[bold]"), "--no-timing"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 1
+    assert "left out: [red]y.png" in capsys.readouterr().out
+    assert "Infinity" not in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for data, text in ((tmp_path, "no images"), (tmp_path / "none", "no such folder")):
+    for data, text in ((tmp_path, "no images"), (tmp_path / "none", "expected a folder of images; no such folder")):
         assert main(["evaluate", "--models", "jpeg:30", "--data", str(data)]) == 1
         assert capsys.readouterr().err == f"codomain: {data}: {text}\n"
     with pytest.raises(ValueError, match="no model 'nothing'"):
         evaluate(Plan(("nothing",)), DATA, None)
+    with pytest.raises(ValueError, match="no curve 'webp' to compare with; there are jpeg"):
+        evaluate(Plan(("jpeg:30",), anchor="webp"), DATA, None)
 
 
 def test_a_folder_of_results_is_not_made_over_something_else(
@@ -79,7 +93,8 @@ def test_plans(tmp_path: Path) -> None:
     assert plan.anchor == "jpeg"
     assert {"walloc-rgb-4x", "walloc-rgb-16x", "jpeg:30", "webp:40", "avif:50"} <= set(plan.models)
     assert len(plan.models) == 22
-    for text in ("models: []", "model: [jpeg:30]", "{a", "3"):
+    slips = ("models: jpeg:30", "models: [jpeg: 30]", "title: 3\nmodels: [a]", "readme: [nothing]\nmodels: [a]")
+    for text in ("models: []", "model: [jpeg:30]", "{a", "3", *slips):
         (tmp_path / "plan.yaml").write_text(text)
         with pytest.raises(ValueError, match=r"plan\.yaml: "):
             read_plan(tmp_path / "plan.yaml")
@@ -99,6 +114,10 @@ def test_readme_by_the_same_command(evaluation: Path, tmp_path: Path, capsys: py
     ]
     assert main([*command, "--readme", str(readme)]) == 1
     assert capsys.readouterr().err == "codomain: --readme needs --config and --out\n"
+    for missing, text in ((tmp_path / "none.md", "no such file"), (DATA / "LICENCES.md", "expected the lines")):
+        assert main([*command, "--readme", str(missing), "--out", str(tmp_path / "out")]) == 1
+        assert text in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
     assert main([*command, "--readme", str(readme), "--out", str(tmp_path / "out")]) == 0
     text = readme.read_text()
     assert "![Two](docs/small_psnr.png)\n\n| codec | bpp | PSNR dB |" in text

@@ -39,7 +39,7 @@ def test_everything_is_inside(html: str) -> None:
 
 
 def test_rivals_have_the_bytes_of_ours(pictures: list[dict[str, Any]], evaluation: Path) -> None:
-    assert [picture["name"] for picture in pictures] == ["coffee.png", "chelsea.png"]
+    assert [picture["name"] for picture in pictures] == ["coffee.png", "more/chelsea.png"]
     for picture in pictures:
         labels = [image["label"] for image in picture["images"]]
         assert labels[0] == "original"
@@ -50,7 +50,8 @@ def test_rivals_have_the_bytes_of_ours(pictures: list[dict[str, Any]], evaluatio
                     i for i in picture["images"] if re.fullmatch(rf"{rival}:\d+ at the bytes of {ours}", i["label"])
                 )
                 assert found["n_bytes"] == pytest.approx(own["n_bytes"], rel=0.05), found["label"]
-        x = read_picture(next((evaluation / "photos").rglob(picture["name"])))
+                assert found["off"] == round(100 * (found["n_bytes"] / own["n_bytes"] - 1), 1)
+        x = read_picture(evaluation / "photos" / picture["name"])
         shown = Image.open(io.BytesIO(base64.b64decode(picture["images"][0]["src"].partition(",")[2])))
         assert np.array_equal(np.asarray(shown), x)
 
@@ -67,14 +68,22 @@ def test_match_finds_the_nearest_quality() -> None:
 
 def test_a_page_that_would_grow_too_large_says_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    images = [report._image(name, x, x, data, ".cdm") for name, data in (("original", None), ("ours", b"12"))]
+    images = [
+        report._image("original", x, x, None, ""),
+        report._image("ours", x, x, b"12", ".cdm"),
+        report._image("jpeg2000:9", x, x, b"123", ".jp2") | {"off": 50.0},
+    ]
+    assert images[1]["psnr"] is None  # equal: JSON knows no infinity
     shown = [{"name": "</script><b>.png", "width": 64, "height": 64, "images": images}]
     point = {"model": "ours", "name": "ours", "images": 1, "bpp": 0.5, "psnr": 30.0}
-    large = report.page("A & B", [point], [], ["left out: <x>"], shown)
-    monkeypatch.setattr(report, "BUDGET", 1000)
-    small = report.page("A & B", [point], [], ["left out: <x>"], shown)
-    assert len(small) < len(large)
-    assert [large.count('"lossless": false'), small.count('"lossless": false')] == [0, 1]
+    sizes, again = [], []
+    for budget in (10**6, sum(len(image["src"]) for image in images) - 1, 1000):
+        monkeypatch.setattr(report, "BUDGET", budget)
+        small = report.page("A & B", [point], [], ["left out: <x>"], shown)
+        sizes.append(len(small))
+        again.append([image["label"] for image in images if not image["lossless"]])
+    assert again == [[], ["jpeg2000:9"], ["ours", "jpeg2000:9"]]
+    assert sizes == sorted(sizes, reverse=True)
     assert "A &amp; B" in small
     assert "left out: &lt;x&gt;" in small
     assert "</script><b>" not in small
@@ -137,10 +146,12 @@ def test_in_a_real_browser(browser: Any, evaluation: Path, pictures: list[dict[s
         assert rates == sorted(rates)[::order]
 
     # pictures: choose, compare, zoom
-    Select(element("picture")).select_by_visible_text("chelsea.png")
+    Select(element("picture")).select_by_visible_text("more/chelsea.png")
     Select(element("b")).select_by_index(2)
     image = pictures[1]["images"][2]
-    assert element("about-b").text.startswith(f"{image['n_bytes']:,} bytes, {image['bpp']:.3f} bpp")
+    about = element("about-b").text
+    assert about.startswith(f"{image['n_bytes']:,} bytes")
+    assert f", {image['bpp']:.3f} bpp, {image['psnr']:.2f} dB" in about
     assert run("document.getElementById('image-b').src") == image["src"]
     browser.execute_script("document.getElementById('view').scrollIntoView()")
     width = run("document.getElementById('view').clientWidth")

@@ -43,7 +43,22 @@ def test_comparisons_with_an_anchor() -> None:
     assert found["beyond"]["percent"] is None
     assert found["beyond"]["note"] == "1 point, at 60.00 dB: jpeg has no such quality"
     assert found["few"]["note"] == "a BD-rate needs 4 points; the tested curve has 2"
-    assert results.compare(points, "nothing")[0]["percent"] is None
+    assert results.compare(points, "nothing") == []
+
+
+def test_curves_that_do_not_grow_are_said_to_be_so() -> None:
+    flat = [point(f"jpeg:{i}", r, 30.0 + (i > 1)) for i, (r, _) in enumerate(CURVE)]
+    found = results.compare(
+        [*flat, point("lone", 0.5, 30.5), *(point(f"a:{i}", *p) for i, p in enumerate(CURVE))], "jpeg"
+    )
+    assert [row["note"] for row in found] == ["quality does not grow with the rate of the anchor"] * 2
+    assert [row["percent"] for row in found] == [None, None]
+
+
+def test_equal_pictures_do_not_make_means_infinite() -> None:
+    (mean,) = results.means([point("jpeg:95", 1.0, float("inf")), point("jpeg:95", 2.0, 40.0)])
+    assert mean["psnr"] == 70.0
+    assert json.loads(results.to_compressai("jpeg", [mean | {"ms_ssim": 1.0}], "x"))["results"]["psnr-rgb"] == [70.0]
 
 
 def test_tables_hold_what_was_measured(evaluation: Path) -> None:
