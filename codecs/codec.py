@@ -79,10 +79,10 @@ class Codec(nn.Module):
         """Set the parameters from sample signals before training, at about ``bpp`` bits per position."""
         raise NotImplementedError
 
-    def forward(self, x: Float[Tensor, "b c *space"]) -> CodecOutput:
+    def forward(self, x: Float[Tensor, "b c *space"], quality: Tensor) -> CodecOutput:
         """Code differentiably, for training."""
-        y_hat, bits, loss = self.bottleneck(self.analysis(x))
-        return CodecOutput(self.synthesis(y_hat), y_hat, bits, loss)
+        y_hat, bits, loss = self.bottleneck(self.analysis(x), quality)
+        return CodecOutput(self.synthesis(y_hat, quality), y_hat, bits, loss)
 
     @torch.inference_mode()
     def encode(self, x: Shaped[Tensor, "b c *space"]) -> Float[Tensor, "b d *grid"]:

@@ -47,6 +47,7 @@ class PacketRefiner(nn.Module):
         blocks: Sequence[int] = (2, 1),
         wavelet: str = "bior4.4",
         mode: Mode = "symmetric",
+        rates: bool = False,
     ) -> None:
         super().__init__()
         if not 0 < len(widths) == len(blocks) <= level:
@@ -60,13 +61,15 @@ class PacketRefiner(nn.Module):
         carried = 0
         for i, (width, depth) in enumerate(zip(widths, blocks, strict=True)):
             bands = channels << ((level - 1 - i) * ndim)
-            self.nets.append(_PacketNet(bands, carried >> ndim, width, depth, ndim))
+            self.nets.append(_PacketNet(bands, carried >> ndim, width, depth, ndim, rates))
             carried = width
         # how far an output looks, in latents: one position of a finer and finer grid per convolution
         looks = [reach(1, wavelet) * 2.0**-i + (2 * depth + 2) * 2.0 ** -(i + 1) for i, depth in enumerate(blocks)]
         self.halo: int | None = ceil(sum(looks) + reach(self.level, wavelet) * 2.0 ** -len(widths))
 
-    def forward(self, y_hat: Float[Tensor, "b d *grid"]) -> Float[Tensor, "b packets *finer"]:
+    def forward(
+        self, y_hat: Float[Tensor, "b d *grid"], quality: Float[Tensor, " b"] | None = None
+    ) -> Float[Tensor, "b packets *finer"]:
         """Return packets of `level` levels."""
         packets: Tensor = self.linear(y_hat)
         features: Tensor | None = None
@@ -74,12 +77,12 @@ class PacketRefiner(nn.Module):
             packets = iwpt(packets, 1, self.wavelet, self.mode)
             if features is not None:
                 features = shuffle(features, self.ndim)
-            packets, features = net(packets, features)
+            packets, features = net(packets, features, quality)
         return packets
 
 
 class _PacketNet(nn.Module):
-    def __init__(self, bands: int, carried: int, width: int, depth: int, ndim: int) -> None:
+    def __init__(self, bands: int, carried: int, width: int, depth: int, ndim: int, rates: bool) -> None:
         super().__init__()
         conv = convolution(ndim)
         self.enter = conv(bands + carried, width, 3, padding=1)
@@ -89,12 +92,22 @@ class _PacketNet(nn.Module):
         self.leave = conv(width, bands, 3, padding=1)
         nn.init.zeros_(self.leave.weight)  # training starts at the linear guess
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+        self.modulate = nn.Linear(2, 4 * width) if rates else None
+        if self.modulate is not None:
+            nn.init.zeros_(self.modulate.weight)
+            nn.init.zeros_(self.modulate.bias)
 
-    def forward(self, packets: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, packets: Tensor, features: Tensor | None, quality: Tensor | None) -> tuple[Tensor, Tensor]:
         z = self.enter(packets if features is None else torch.cat((packets, features), 1))
+        if self.modulate is not None:
+            t = (quality - 50) / 50
+            gain, shift, gain_out, shift_out = self.modulate(torch.stack((t, t * t), 1))[..., None, None].chunk(4, 1)
+            z = z * (1 + gain) + shift
         for block in self.blocks:
             first, second = cast(nn.ModuleList, block)
             z = z + second(F.relu(first(F.relu(z))))
+        if self.modulate is not None:
+            return packets + self.leave(F.relu(z * (1 + gain_out) + shift_out)), z
         return packets + self.leave(F.relu(z)), z
 
 

@@ -57,9 +57,9 @@ class WaLLoC(Codec):
         y: Tensor = self.encoder(wpt(x, self.level, self.wavelet, self.mode))
         return y
 
-    def synthesis(self, y_hat: Float[Tensor, "b d *grid"]) -> Float[Tensor, "b c *space"]:
+    def synthesis(self, y_hat: Float[Tensor, "b d *grid"], quality: Tensor | None = None) -> Float[Tensor, "b c *space"]:
         """Quantized latents to signal."""
-        return iwpt(self.decoder(y_hat), self.decoder.level, self.wavelet, self.mode)
+        return iwpt(self.decoder(y_hat, quality), self.decoder.level, self.wavelet, self.mode)
 
     @torch.no_grad()
     def start(self, x: Float[Tensor, "n c *space"], bpp: float | None = None) -> None:
