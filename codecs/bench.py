@@ -11,6 +11,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from statistics import median
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from codomain.codecs import bitstream
 from codomain.codecs.codec import Codec
 from codomain.codecs.coder import Tables, decode_symbols, encode_symbols
 from codomain.codecs.load import load, names
@@ -152,7 +154,13 @@ def _codec() -> Iterator[Contender]:
         data = codec.compress(x)
         yield Contender("compress, 1024 x 1536", f"codomain {name}", partial(codec.compress, x), amount, "Pix")
         yield Contender("decompress", f"codomain {name}", partial(codec.decompress, data), amount, "Pix")
-    for format, quality in (("WEBP", 40), ("JPEG", 85)):
+        yield Contender(
+            "decompress fast", f"codomain {name}", partial(codec.decompress, data, fast=True), amount, "Pix"
+        )
+        encode, decode = _entropy_coding(codec, x)
+        yield Contender("entropy encode", f"codomain {name}", encode, amount, "Pix")
+        yield Contender("entropy decode", f"codomain {name}", decode, amount, "Pix")
+    for format, quality in (("WEBP", 40), ("JPEG", 85), ("AVIF", 50)):
 
         def save(format: str = format, quality: int = quality) -> io.BytesIO:
             out = io.BytesIO()
@@ -169,6 +177,24 @@ def _codec() -> Iterator[Contender]:
         compress, decompress = _walloc(x)
         yield Contender("compress, 1024 x 1536", "walloc 16x (random weights)", compress, amount, "Pix")
         yield Contender("decompress", "walloc 16x (random weights)", decompress, amount, "Pix")
+
+
+def _entropy_coding(codec: Codec, x: Tensor) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return the coding of the integers of a picture, and the inverse; a thread a chunk, as files are coded."""
+    index = codec.quality_index(None)
+    symbols = codec.bottleneck.to_symbols(codec.encode(x), index)[0].numpy()
+    regions = bitstream.tiles(symbols.shape[1:], bitstream.CHUNK["image"])
+    parts = [np.ascontiguousarray(symbols[:, rows, columns]) for rows, columns in regions]
+    chunks = [codec.bottleneck.encode(part, index) for part in parts]
+    pool = ThreadPoolExecutor(torch.get_num_threads())
+
+    def encode() -> object:
+        return list(pool.map(lambda part: codec.bottleneck.encode(part, index), parts))
+
+    def decode() -> object:
+        return list(pool.map(lambda c, part: codec.bottleneck.decode(c, part.shape[1:], index), chunks, parts))
+
+    return encode, decode
 
 
 def _pytorch_wavelets() -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:

@@ -6,11 +6,13 @@ y --forward--> y_hat, bits, loss                   (training: a learned density 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from codomain.codecs.coder import Tables
+from codomain.codecs.coder import Tables, decode_symbols, encode_symbols
 from jaxtyping import Float, Int32, Integer
 from torch import Tensor, nn
 
@@ -21,38 +23,58 @@ class BottleneckOutput(NamedTuple):
     """What training needs: discrete latents, their information, and the bottleneck's own loss."""
 
     y_hat: Float[Tensor, "b d *grid"]
-    bits: Float[Tensor, ""]  # of the whole batch
+    bits: Float[Tensor, " b"]  # of each signal
     loss: Float[Tensor, ""]  # commitment terms and the like; 0 where there are none
 
 
 class Bottleneck(nn.Module):
-    """Interface of everything between an encoder and the entropy coder."""
+    """Interface of everything between an encoder and the entropy coder.
 
-    def forward(self, y: Float[Tensor, "b d *grid"]) -> BottleneckOutput:
+    Where one set of weights has many rates (``has_rates``), the methods take a quality: in training a float from 1 to
+    100 per signal, in files its index, 4 * quality, an integer from 4 to 400. Elsewhere it is None, and 0.
+    """
+
+    has_rates = False
+
+    def forward(self, y: Float[Tensor, "b d *grid"], quality: Float[Tensor, " b"] | None = None) -> BottleneckOutput:
         """Quantize and price, differentiably."""
         raise NotImplementedError
 
-    def to_symbols(self, y: Float[Tensor, "b d *grid"]) -> Int32[Tensor, "b d *grid"]:
+    def to_symbols(self, y: Float[Tensor, "b d *grid"], index: int = 0) -> Int32[Tensor, "b d *grid"]:
         """Return the integers that are entropy-coded."""
         raise NotImplementedError
 
-    def from_symbols(self, symbols: Integer[Tensor, "b d *grid"]) -> Float[Tensor, "b d *grid"]:
-        """Return the latents that the integers stand for."""
+    def from_symbols(self, symbols: Integer[Tensor, "b d *grid"], index: int = 0) -> Float[Tensor, "b d *grid"]:
+        """Return the latents that the integers stand for; of the same scale at every quality."""
         raise NotImplementedError
 
-    def start(self, y: Float[Tensor, "n d"], bits: float | None = None) -> None:
-        """Set the parameters from sample latents before training; ``bits`` is the wanted rate per row."""
+    def encode(self, symbols: Int32[np.ndarray, " d *grid"], index: int = 0) -> bytes:
+        """Return the payload of one chunk of symbols."""
+        tables = self.tables()
+        return encode_symbols(np.ascontiguousarray(symbols.reshape(len(symbols), -1)), tables)
+
+    def decode(self, data: bytes, grid: Sequence[int], index: int = 0) -> Int32[np.ndarray, " d *grid"]:
+        """Return exactly the symbols that `encode` was given.
+
+        Raises:
+            BitstreamError: if the bytes are not such a payload.
+        """
+        tables = self.tables()
+        return decode_symbols(data, tables, prod(grid)).reshape(len(tables), *grid)
+
+    def start(self, y: Float[Tensor, "b d *grid"], bits: float | None = None) -> None:
+        """Set the parameters from sample latents before training; ``bits`` is the wanted rate per position."""
         raise NotImplementedError
 
     def prepare_training(self) -> None:
         """Create what only training needs."""
 
-    def freeze_tables(self, y: Float[Tensor, "n d"] | None = None) -> None:
-        """Make the integer tables that `tables` returns: from the density, sharpened by sample latents ``y``."""
+    def freeze_tables(self, y: Sequence[Float[Tensor, " d *grid"]] = ()) -> None:
+        """Make the integers that `encode` and `decode` need: from the density, sharpened by latents of samples."""
         raise NotImplementedError
 
     def tables(self) -> Tables:
-        """Return the integer tables, one row per latent channel."""
+        """Return the integer tables."""
         raise NotImplementedError
 
 
@@ -80,7 +102,7 @@ class EntropyBottleneck(Bottleneck):
         self.density: Any = None  # CompressAI's, which has no types
         self._tables: Tables | None = None
 
-    def forward(self, y: Float[Tensor, "b d *grid"]) -> BottleneckOutput:
+    def forward(self, y: Float[Tensor, "b d *grid"], quality: Float[Tensor, " b"] | None = None) -> BottleneckOutput:
         """Return rounded latents and the bits of the noisy (training) or rounded (evaluation) ones."""
         if self.density is None:
             raise RuntimeError("forward needs the density: call prepare_training() first")
@@ -90,42 +112,36 @@ class EntropyBottleneck(Bottleneck):
         noisy = v + torch.rand_like(v) - 0.5 if self.training else rounded
         return BottleneckOutput(rounded * step, self._bits(noisy), y.new_zeros(()))
 
-    def to_symbols(self, y: Float[Tensor, "b d *grid"]) -> Int32[Tensor, "b d *grid"]:
+    def to_symbols(self, y: Float[Tensor, "b d *grid"], index: int = 0) -> Int32[Tensor, "b d *grid"]:
         """Round to the nearest step; values beyond int32 saturate.
 
         Raises:
             ValueError: if a latent is NaN or infinite.
         """
-        v = (y / self._per_channel(self.log_step.exp(), y)).round()
-        if not torch.isfinite(v).all():
-            raise ValueError("latents must be finite; found NaN or infinity in the signal")
-        return v.clamp(-(2.0**30), 2.0**30).to(torch.int32)
+        return round_to_int(y / self._per_channel(self.log_step.exp(), y))
 
-    def from_symbols(self, symbols: Integer[Tensor, "b d *grid"]) -> Float[Tensor, "b d *grid"]:
+    def from_symbols(self, symbols: Integer[Tensor, "b d *grid"], index: int = 0) -> Float[Tensor, "b d *grid"]:
         """Multiply by the steps."""
         v = symbols.to(self.log_step.dtype)
         return v * self._per_channel(self.log_step.exp(), v)
 
     @torch.no_grad()
-    def start(self, y: Float[Tensor, "n d"], bits: float | None = None) -> None:
-        """One step for all channels, such that a row of ``y`` costs about ``bits``; density fitted to it.
+    def start(self, y: Float[Tensor, "b d *grid"], bits: float | None = None) -> None:
+        """One step for all channels, such that a position of ``y`` costs about ``bits``; density fitted to it.
 
         One step for all is the optimum of reverse water-filling for orthonormal latents.
         """
         self.prepare_training()
+        y = y.movedim(1, -1).flatten(0, -2)
         if bits is not None:
-            low, high = -8.0, 4.0  # natural logarithm of the step
-            for _ in range(30):
-                middle = (low + high) / 2
-                low, high = (middle, high) if _entropy(y / np.exp(middle)) > bits else (low, middle)
-            self.log_step.fill_(high)
+            self.log_step.fill_(step_for(y, bits))
         assert self.density is not None
         with torch.enable_grad():
             fit = torch.optim.Adam(self.density.parameters(), lr=2e-2)
             for _ in range(400):
                 rows = y[torch.randint(len(y), (min(len(y), 2048),))]
                 v = (rows / self.log_step.exp()).detach().T[None]
-                cost = self._bits(v + torch.rand_like(v) - 0.5) / len(rows)
+                cost = self._bits(v + torch.rand_like(v) - 0.5).sum() / len(rows)
                 fit.zero_grad()
                 cost.backward()
                 fit.step()
@@ -139,7 +155,7 @@ class EntropyBottleneck(Bottleneck):
             self.density.quantiles.requires_grad_(False)  # only CompressAI's own coder reads them
 
     @torch.no_grad()
-    def freeze_tables(self, y: Float[Tensor, "n d"] | None = None, widest: int = 2048) -> None:
+    def freeze_tables(self, y: Sequence[Float[Tensor, " d *grid"]] = (), widest: int = 2048) -> None:
         """Count the integers of ``y``; what lies beyond ``2**-precision`` is left to the escape.
 
         The density has seen noisy latents, and is smoother than rounded ones are: by itself it costs one percent
@@ -149,10 +165,11 @@ class EntropyBottleneck(Bottleneck):
             raise RuntimeError("freeze_tables needs the density: call prepare_training() first")
         grid = torch.arange(-widest, widest + 1, dtype=torch.float32)
         mass = self._likelihood(grid.expand(self.channels, 1, -1)).double().numpy()[:, 0]
-        if y is not None:
-            symbols = (y / self.log_step.exp()).round().clamp(-widest, widest).long() + widest
-            counts = torch.zeros(mass.shape, dtype=torch.int64).scatter_add_(1, symbols.T, torch.ones_like(symbols.T))
-            mass = (counts.numpy() + PRIOR * mass) / (len(y) + PRIOR)
+        if y:
+            rows = torch.cat([part.flatten(1) for part in y], 1)
+            symbols = (rows / self.log_step.exp()[:, None]).round().clamp(-widest, widest).long() + widest
+            counts = torch.zeros(mass.shape, dtype=torch.int64).scatter_add_(1, symbols, torch.ones_like(symbols))
+            mass = (counts.numpy() + PRIOR * mass) / (rows.shape[1] + PRIOR)
         seen = mass > 0.5 / (1 << self.precision)
         first = seen.argmax(1)
         width = int((seen.shape[1] - seen[:, ::-1].argmax(1) - first).max())
@@ -175,9 +192,10 @@ class EntropyBottleneck(Bottleneck):
             self._tables = Tables(self.freqs.cpu().numpy(), self.offsets.cpu().numpy(), self.precision)
         return self._tables
 
-    def _bits(self, v: Float[Tensor, "b d *grid"]) -> Float[Tensor, ""]:
+    def _bits(self, v: Float[Tensor, "b d *grid"]) -> Float[Tensor, " b"]:
         rows = v.transpose(0, 1).reshape(self.channels, 1, -1)
-        return -self._likelihood(rows).clamp_min(1e-9).log2().sum()
+        bits = -self._likelihood(rows).clamp_min(1e-9).log2()
+        return bits.reshape(self.channels, len(v), -1).sum((0, 2))
 
     def _likelihood(self, rows: Float[Tensor, "d 1 n"]) -> Float[Tensor, "d 1 n"]:
         assert self.density is not None
@@ -194,6 +212,26 @@ class EntropyBottleneck(Bottleneck):
             self.freqs = torch.zeros_like(freqs)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._tables = None
+
+
+def round_to_int(v: Float[Tensor, "*shape"]) -> Int32[Tensor, "*shape"]:
+    """Round to the nearest integer; values beyond +-2**30 saturate.
+
+    Raises:
+        ValueError: if one is NaN or infinite.
+    """
+    if not torch.isfinite(v).all():
+        raise ValueError("latents must be finite; found NaN or infinity in the signal")
+    return v.round().clamp(-(2.0**30), 2.0**30).to(torch.int32)
+
+
+def step_for(y: Float[Tensor, "n d"], bits: float) -> float:
+    """Return the natural logarithm of the one step at which a row of ``y`` costs about ``bits``, a table a channel."""
+    low, high = -8.0, 4.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _entropy(y / np.exp(middle)) > bits else (low, middle)
+    return high
 
 
 def _entropy(v: Float[Tensor, "n d"]) -> float:

@@ -68,10 +68,18 @@ def _parser() -> argparse.ArgumentParser:
     sub = command(_encode, "compress images to .cdm files", "PNG, JPEG, WebP, TIFF, AVIF, BMP; 8 or 16 bits.")
     in_out(sub, "an image")
     sub.add_argument("-m", "--model", default=DEFAULT_MODEL, help="see `codomain models` (default: %(default)s)")
+    rate = sub.add_mutually_exclusive_group()
+    rate.add_argument("-q", "--quality", type=float, help="1 to 100, in quarters (default: 50)")
+    rate.add_argument("--target-bytes", type=float, metavar="N", help="the best quality of at most N bytes")
+    rate.add_argument("--target-bpp", type=float, metavar="N", help="... of at most N bits per pixel")
+    rate.add_argument("--target-psnr", type=float, metavar="DB", help="the smallest file of at least so many dB")
     sub = command(_decode, "turn .cdm files back into images", "The file names its model and its size.")
     in_out(sub, "a .cdm file")
     sub.add_argument(
         "--format", default="png", help="of outputs without a suffix of their own: png, jpg, webp, tiff, avif, bmp"
+    )
+    sub.add_argument(
+        "--decoder", choices=["best", "fast"], default="best", help="fast: a linear preview (default: %(default)s)"
     )
     sub.add_argument("--salvage", action="store_true", help="decode the intact chunks of a damaged file")
     for run, text in (
@@ -126,17 +134,23 @@ def _parser() -> argparse.ArgumentParser:
 def _encode(arguments: argparse.Namespace) -> int:
     from codomain.codecs import files, media
     from codomain.codecs.load import load
+    from codomain.codecs.target import UNITS, Target
 
     codec = load(arguments.model)
+    wanted = {what: getattr(arguments, f"target_{what}") for what in UNITS}
+    goal = next((Target(what, value) for what, value in wanted.items() if value is not None), None)
+    if goal is None:
+        codec.quality_index(arguments.quality)  # a wrong one fails before the first file
 
     def one(source: Path, target: Path) -> dict[str, Any]:
         if target != files.STREAM and target.suffix.lower() != ".cdm":
             raise ValueError(f"{target}: expected a name that ends in .cdm, or a folder that exists")
         files.refuse_overwrite(target, arguments.force)
         data = files.read(source)
-        coded, (width, height) = files.encode_picture(data, codec)
+        coded, (width, height), quality = files.encode_picture(data, codec, arguments.quality, goal)
         files.write(target, coded, arguments.force)
-        return {"model": codec.name, "width": width, "height": height, "n_bytes": len(coded),
+        chosen = {} if quality is None else {"quality": quality}
+        return {"model": codec.name, **chosen, "width": width, "height": height, "n_bytes": len(coded),
                 "bpp": round(8 * len(coded) / (width * height), 4)}  # fmt: skip
 
     return _each(
@@ -156,7 +170,7 @@ def _decode(arguments: argparse.Namespace) -> int:
         file = bitstream.read(files.read(source), arguments.salvage)
         for damage in file.damage:
             print(f"codomain: {source}: salvaged: {damage}", file=sys.stderr)
-        picture = files.decode_picture(file)
+        picture = files.decode_picture(file, fast=arguments.decoder == "fast")
         files.write(target, media.write_image(picture, format), arguments.force)
         height, width = picture.pixels.shape[1:]
         return {"width": width, "height": height, "damage": file.damage}
@@ -265,6 +279,7 @@ def _each(
                 print(json.dumps(report), file=sys.stderr if str(target) == "-" else sys.stdout)
             elif len(pairs) == 1 and str(target) != "-":
                 size = f"{row['n_bytes']} bytes, {row['bpp']} bpp, " if "bpp" in row else ""
+                size += f"quality {row['quality']:g}, " if "quality" in row else ""
                 print(f"{target}: {row['width']} x {row['height']}, {size}{seconds:.2f} s")
     if failed:
         print(f"codomain: {failed} of {len(pairs)} failed", file=sys.stderr)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +18,12 @@ import torch.nn.functional as F
 from codomain.codecs import bitstream
 from codomain.codecs.bitstream import NO_FLAGS, Flag, Header
 from codomain.codecs.bottleneck import Bottleneck
-from codomain.codecs.coder import BitstreamError, decode_symbols, encode_symbols
+from codomain.codecs.coder import BitstreamError
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-ENCODE_TILE = 128  # latents along each axis analysed at a time
+ENCODE_TILE = 192  # latents along each axis analysed at a time
+DEFAULT_QUALITY = 50.0
 DECODE_TILE = 128  # latents along each axis decoded at a time
 
 
@@ -32,7 +32,7 @@ class CodecOutput(NamedTuple):
 
     x_hat: Float[Tensor, "b c *space"]
     y_hat: Float[Tensor, "b d *grid"]
-    bits: Float[Tensor, ""]  # of the whole batch
+    bits: Float[Tensor, " b"]  # of each signal
     loss: Float[Tensor, ""]  # the bottleneck's own
 
 
@@ -71,54 +71,71 @@ class Codec(nn.Module):
         """Signal to unquantized latents (g_a); sides are multiples of `stride`."""
         raise NotImplementedError
 
-    def synthesis(self, y_hat: Float[Tensor, "b d *grid"]) -> Float[Tensor, "b c *space"]:
+    def synthesis(
+        self, y_hat: Float[Tensor, "b d *grid"], quality: Float[Tensor, " b"] | None = None
+    ) -> Float[Tensor, "b c *space"]:
         """Quantized latents to signal (g_s)."""
+        raise NotImplementedError
+
+    def preview(self, y_hat: Float[Tensor, "b d *grid"]) -> Float[Tensor, "b c *space"]:
+        """Quantized latents to signal, fast and less good; within the halo of `synthesis`."""
         raise NotImplementedError
 
     def start(self, x: Float[Tensor, "n c *space"], bpp: float | None = None) -> None:
         """Set the parameters from sample signals before training, at about ``bpp`` bits per position."""
         raise NotImplementedError
 
-    def forward(self, x: Float[Tensor, "b c *space"], quality: Tensor) -> CodecOutput:
+    def forward(self, x: Float[Tensor, "b c *space"], quality: Float[Tensor, " b"] | None = None) -> CodecOutput:
         """Code differentiably, for training."""
         y_hat, bits, loss = self.bottleneck(self.analysis(x), quality)
         return CodecOutput(self.synthesis(y_hat, quality), y_hat, bits, loss)
 
     @torch.inference_mode()
-    def encode(self, x: Shaped[Tensor, "b c *space"]) -> Float[Tensor, "b d *grid"]:
+    def encode(self, x: Shaped[Tensor, "b c *space"], quality: float | None = None) -> Float[Tensor, "b d *grid"]:
         """Return the latents that a task learns from: quantized, as `read_latents` returns them.
 
         Any size: a side that is no multiple of `stride` is extended by its last sample.
 
+        Args:
+            x: signals.
+            quality: 1 to 100 in quarters, of a codec with many rates; by default `DEFAULT_QUALITY`.
+
         Raises:
-            ValueError: for a wrong shape, dtype or channel count, an empty signal, NaN or infinity.
+            ValueError: for a wrong shape, dtype or channel count, an empty signal, NaN or infinity, a quality that
+                the codec does not have.
         """
         self._check_signal(x)
+        index = self.quality_index(quality)
         grid = self._grid(x.shape[2:])
         y_hat = torch.empty(len(x), self.latent_dim, *grid)
-        for region, symbols in self._analyse(x, grid):
-            y_hat[_at(region)] = self.bottleneck.from_symbols(symbols)
+        for region, symbols in self._analyse(x, grid, index):
+            y_hat[_at(region)] = self.bottleneck.from_symbols(symbols, index)
         return y_hat
 
     @torch.inference_mode()
-    def decode(self, y: Float[Tensor, "b d *grid"], tile: int = DECODE_TILE) -> Float[Tensor, "b c *space"]:
+    def decode(
+        self, y: Float[Tensor, "b d *grid"], tile: int = DECODE_TILE, quality: float | None = None
+    ) -> Float[Tensor, "b c *space"]:
         """Return the signal, clamped to [-1, 1]; each side is `stride` times the grid's.
 
         Args:
             y: latents of `encode` or `read_latents`.
+            quality: that of `encode`: how coarsely they were quantized.
             tile: latents along each axis decoded at a time; changes memory, not the result.
 
         Raises:
             ValueError: for a wrong shape or channel count.
         """
         self._check_latents(y)
-        return self._decode(y, [n * self.stride for n in y.shape[2:]], torch.float32, tile)
+        index = self.quality_index(quality)
+        return self._decode(y, [n * self.stride for n in y.shape[2:]], torch.float32, tile, index)
 
     @torch.inference_mode()
     def compress(
         self,
         x: Shaped[Tensor, "b c *space"],
         *,
+        quality: float | None = None,
         depth: int = 8,
         flags: Flag = NO_FLAGS,
         sections: Mapping[int, bytes] | None = None,
@@ -128,6 +145,7 @@ class Codec(nn.Module):
 
         Args:
             x: one signal.
+            quality: as of `encode`.
             depth, flags, sections: carried in the file, see `codecs/bitstream.py`.
             sample_rate: of sound, in Hz.
 
@@ -138,21 +156,28 @@ class Codec(nn.Module):
         if len(x) != 1:
             raise ValueError(f"compress takes one signal, b = 1; found {tuple(x.shape)}")
         shape = (*reversed(x.shape[2:]),) if self.kind == "image" else (x.shape[1], x.shape[2], sample_rate)
-        header = Header(self.kind, self.digest, shape, depth, flags=flags)
-        tables, grid = self.bottleneck.tables(), self._grid(x.shape[2:])
+        index = self.quality_index(quality)
+        header = Header(self.kind, self.digest, shape, depth, index, flags)
+        self.bottleneck.tables()  # before the threads: it is made once
+        grid = self._grid(x.shape[2:])
         symbols = torch.empty(self.latent_dim, *grid, dtype=torch.int32)
-        for region, part in self._analyse(x, grid):
+        for region, part in self._analyse(x, grid, index):
             symbols[_at(region)] = part[0]
 
         def code(region: tuple[slice, ...]) -> bytes:
-            return encode_symbols(symbols[_at(region)].flatten(1).contiguous().numpy(), tables)
+            return self.bottleneck.encode(symbols[_at(region)].numpy(), index)
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # the coder leaves the interpreter free
             chunks = list(pool.map(code, bitstream.tiles(grid, bitstream.CHUNK[self.kind])))
         return bitstream.write(header, chunks, sections)
 
     def decompress(
-        self, data: bytes | memoryview, *, dtype: torch.dtype = torch.float32, salvage: bool = False
+        self,
+        data: bytes | memoryview,
+        *,
+        dtype: torch.dtype = torch.float32,
+        salvage: bool = False,
+        fast: bool = False,
     ) -> Shaped[Tensor, "1 c *space"]:
         """Return the signal of a file, of the size that was compressed.
 
@@ -160,17 +185,36 @@ class Codec(nn.Module):
             data: the file's bytes.
             dtype: torch.float32 for [-1, 1], torch.uint8 or torch.uint16 for samples of that depth.
             salvage: replace damaged chunks by the latents of flat grey instead of failing.
+            fast: `preview` in place of `synthesis`.
 
         Raises:
             BitstreamError: whatever else the bytes are.
         """
         file = bitstream.read(data, salvage)
-        return self.decompress_file(file, dtype)
+        return self.decompress_file(file, dtype, fast)
 
     @torch.inference_mode()
-    def decompress_file(self, file: bitstream.File, dtype: torch.dtype) -> Shaped[Tensor, "1 c *space"]:
+    def decompress_file(
+        self, file: bitstream.File, dtype: torch.dtype, fast: bool = False
+    ) -> Shaped[Tensor, "1 c *space"]:
         """Return the signal of a file that `bitstream.read` has parsed."""
-        return self._decode(self._latents(file), self._space(file.header), dtype, DECODE_TILE)
+        y, space = self._latents(file), self._space(file.header)
+        return self._decode(y, space, dtype, DECODE_TILE, file.header.quality, fast)
+
+    def quality_index(self, quality: float | None) -> int:
+        """Return what a file's header says of a quality: four times it, 0 for a codec of one rate.
+
+        Raises:
+            ValueError: for a quality that the codec does not have.
+        """
+        if not self.bottleneck.has_rates:
+            if quality is not None:
+                raise ValueError(f"{self.name or 'this codec'} has one rate; found quality {quality:g}")
+            return 0
+        index = 4 * (DEFAULT_QUALITY if quality is None else quality)
+        if not 4 <= index <= 400 or index != round(index):
+            raise ValueError(f"quality is 1 to 100, in quarters; found {quality:g}")
+        return round(index)
 
     @torch.inference_mode()
     def read_latents(self, data: bytes | memoryview) -> Float[Tensor, "1 d *grid"]:
@@ -198,7 +242,7 @@ class Codec(nn.Module):
             raise BitstreamError(f"{header.shape[0]} channels; {self.name} has {self.channels}")
         return [header.shape[1]]
 
-    def _analyse(self, x: Tensor, grid: list[int]) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+    def _analyse(self, x: Tensor, grid: list[int], index: int) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
         """Yield regions of the grid and their symbols."""
         for region in bitstream.tiles(grid, max(grid) if self.analysis_halo is None else ENCODE_TILE):
             wide, inner = _extended(region, grid, self.analysis_halo)
@@ -206,36 +250,43 @@ class Codec(nn.Module):
             lacking = [(r.stop - r.start) * self.stride - n for r, n in zip(wide, part.shape[2:], strict=True)]
             if any(lacking):
                 part = F.pad(part, [m for n in reversed(lacking) for m in (0, n)], mode="replicate")
-            yield region, self.bottleneck.to_symbols(self.analysis(part)[_at(inner)])
+            yield region, self.bottleneck.to_symbols(self.analysis(part)[_at(inner)], index)
 
     def _latents(self, file: bitstream.File) -> Tensor:
         grid = self._grid(self._space(file.header))
         regions = bitstream.tiles(grid, bitstream.CHUNK[self.kind])
         if len(regions) != len(file.chunks):
             raise BitstreamError(f"{len(file.chunks)} chunks; a signal of this size has {len(regions)}")
-        tables = self.bottleneck.tables()
+        index = file.header.quality
+        if (not 4 <= index <= 400) if self.bottleneck.has_rates else index:
+            raise BitstreamError(
+                f"quality index {index}; {self.name} has {'4 to 400' if self.bottleneck.has_rates else 0}"
+            )
+        self.bottleneck.tables()
 
         def read(region: tuple[slice, ...], chunk: bytes | None) -> None:
             size = [r.stop - r.start for r in region]
             if chunk is None:
-                symbols = np.zeros((self.latent_dim, prod(size)), np.int32)
+                symbols = np.zeros((self.latent_dim, *size), np.int32)
             else:
-                symbols = decode_symbols(chunk, tables, prod(size))
-            part = torch.from_numpy(symbols).reshape(1, self.latent_dim, *size)
-            y_hat[_at(region)] = self.bottleneck.from_symbols(part)
+                symbols = self.bottleneck.decode(chunk, size, index)
+            y_hat[_at(region)] = self.bottleneck.from_symbols(torch.from_numpy(symbols)[None], index)
 
         y_hat = torch.empty(1, self.latent_dim, *grid)
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             list(pool.map(torch.inference_mode()(read), regions, file.chunks))
         return y_hat
 
-    def _decode(self, y: Tensor, space: list[int], dtype: torch.dtype, tile: int) -> Tensor:
+    def _decode(
+        self, y: Tensor, space: list[int], dtype: torch.dtype, tile: int, index: int, fast: bool = False
+    ) -> Tensor:
         x_hat = torch.empty(len(y), self.channels, *space, dtype=dtype)
         grid = list(y.shape[2:])
         side = max(grid) if self.synthesis_halo is None else tile
+        quality = torch.full((len(y),), index / 4) if self.bottleneck.has_rates else None
         for region in bitstream.tiles(grid, side):
             wide, inner = _extended(region, grid, self.synthesis_halo)
-            part = self.synthesis(y[_at(wide)])
+            part = self.preview(y[_at(wide)]) if fast else self.synthesis(y[_at(wide)], quality)
             inner = tuple(slice(r.start * self.stride, r.stop * self.stride) for r in inner)
             target = x_hat[_at(slice(r.start * self.stride, r.stop * self.stride) for r in region)]
             source = part[_at(inner)]

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from codomain.kernels import rans
+from codomain.kernels import context, rans
+from codomain.kernels.context import Forms
 from jaxtyping import Int32, Integer, Shaped
 
 Ints = npt.NDArray[Any]  # integers; what is not is refused in words
@@ -216,6 +217,19 @@ class Decoder:
             values, self.next_escape = _read_varints(self.escapes, self.next_escape, escaped)
             symbols[columns == tables.escape] = values
         return symbols
+
+    def pop_all(self, symbols: Int32[np.ndarray, "d h w"], forms: Forms, floors: Int32[np.ndarray, "p d"]) -> None:
+        """Fill ``symbols`` with all of the payload, each with the table that `kernels/context.py` chooses."""
+        n = sum(byte < 0x80 for byte in self.escapes)  # the last bytes of varints
+        values, self.next_escape = _read_varints(self.escapes, 0, n)
+        tables = self.tables
+        self.cursor, taken = context.decode(
+            self.words, self.states, np.array(values, np.int32),
+            (tables.all_freqs, tables.starts, tables.slots, tables.offsets), tables.precision, forms, floors, symbols,
+        )  # fmt: skip
+        self.position = symbols.size
+        if taken != n or self.cursor > self.n_words:
+            raise BitstreamError("payload is damaged: it does not hold the symbols that it announces")
 
     def finish(self) -> None:
         """Check that nothing is left and every lane is back at its start."""

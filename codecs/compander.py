@@ -7,6 +7,8 @@ Source: Jacobellis and Yadwadkar, "Learned Compression for Compressed Learning",
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from codomain.codecs.bottleneck import Bottleneck, BottleneckOutput
 from codomain.codecs.coder import Tables
@@ -35,7 +37,7 @@ class GaussianCompander(Bottleneck):
         self.half_range = self.most + 0.5 - 1e-3
         self.register_buffer("counts", torch.ones(channels, 2 * self.most + 1, dtype=torch.int64))
 
-    def forward(self, y: Float[Tensor, "b d *grid"]) -> BottleneckOutput:
+    def forward(self, y: Float[Tensor, "b d *grid"], quality: Float[Tensor, " b"] | None = None) -> BottleneckOutput:
         """Return noisy (training) or rounded (evaluation) latents; the bits, of a fixed-length code."""
         v = self._compress(y)
         if self.training:
@@ -43,10 +45,10 @@ class GaussianCompander(Bottleneck):
             v = v + torch.rand_like(v) - 0.5
         else:
             v = v.round()
-        bits = y.new_tensor(float(self.latent_bits * v.numel()))
+        bits = y.new_full((len(y),), float(self.latent_bits * v[0].numel()))
         return BottleneckOutput(self._expand(v), bits, y.new_zeros(()))
 
-    def to_symbols(self, y: Float[Tensor, "b d *grid"]) -> Int32[Tensor, "b d *grid"]:
+    def to_symbols(self, y: Float[Tensor, "b d *grid"], index: int = 0) -> Int32[Tensor, "b d *grid"]:
         """Compand and round.
 
         Raises:
@@ -56,14 +58,14 @@ class GaussianCompander(Bottleneck):
             raise ValueError("latents must be finite; found NaN or infinity in the signal")
         return self._compress(y).round().to(torch.int32)
 
-    def from_symbols(self, symbols: Integer[Tensor, "b d *grid"]) -> Float[Tensor, "b d *grid"]:
+    def from_symbols(self, symbols: Integer[Tensor, "b d *grid"], index: int = 0) -> Float[Tensor, "b d *grid"]:
         """Expand."""
         return self._expand(symbols.to(torch.float32))
 
-    def start(self, y: Float[Tensor, "n d"], bits: float | None = None) -> None:
+    def start(self, y: Float[Tensor, "b d *grid"], bits: float | None = None) -> None:
         """Nothing to set: the encoder learns the scale of every channel."""
 
-    def freeze_tables(self, y: Float[Tensor, "n d"] | None = None) -> None:
+    def freeze_tables(self, y: Sequence[Float[Tensor, " d *grid"]] = ()) -> None:
         """Nothing to do: the counts are integers already."""
 
     def tables(self) -> Tables:

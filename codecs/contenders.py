@@ -38,7 +38,7 @@ class Contender(Protocol):
         """Of the codec: the points of one name are one curve."""
 
     @property
-    def quality(self) -> int | None:
+    def quality(self) -> float | None:
         """On the codec's own scale; None where it has one rate."""
 
     @property
@@ -69,7 +69,7 @@ class Ours:
     """A model that ships."""
 
     name: str
-    quality: int | None = None
+    quality: float | None = None
     suffix: str = ".cdm"
 
     @property
@@ -96,7 +96,9 @@ class Ours:
         """Return the bytes of a `.cdm` file."""
         import torch
 
-        data: bytes = self._codec.compress(torch.from_numpy(x).permute(2, 0, 1)[None].contiguous())
+        data: bytes = self._codec.compress(
+            torch.from_numpy(x).permute(2, 0, 1)[None].contiguous(), quality=self.quality
+        )
         return data
 
     def decompress(self, data: bytes) -> Shaped[np.ndarray, "h w 3"]:
@@ -121,10 +123,11 @@ def parse(text: str) -> Contender:
     baseline = parse_baseline(text)
     if baseline is not None:  # first: a process that runs one need not import torch
         return baseline
-    from codomain.codecs.load import names
+    from codomain.codecs.load import index, names
 
-    if text in names():
-        return Ours(text)
+    name, _, quality = text.partition(":")
+    if name in index():  # those that were replaced too
+        return Ours(name, _check_quality(name, quality))
     from codomain.codecs.zoo import parse_zoo
 
     found = parse_zoo(text)
@@ -134,9 +137,20 @@ def parse(text: str) -> Contender:
     return found
 
 
+def _check_quality(name: str, text: str) -> float | None:
+    from codomain.codecs.load import load
+
+    try:
+        quality = float(text) if text else None
+    except ValueError:
+        raise ValueError(f"'{name}:{text}': expected a quality from 1 to 100") from None
+    load(name).quality_index(quality)
+    return quality
+
+
 def label(contender: Contender) -> str:
     """Return the name that `parse` takes."""
-    return contender.name if contender.quality is None else f"{contender.name}:{contender.quality}"
+    return contender.name if contender.quality is None else f"{contender.name}:{contender.quality:g}"
 
 
 def read_picture(path: Path) -> UInt8[np.ndarray, "h w 3"]:

@@ -1,109 +1,106 @@
-"""Context: a bottleneck with many rates, whose tables are chosen by what is already decoded.
+"""Context: integer symbols of a plane of latents to bytes and back, each with the table that its neighbours choose.
 
-Channels are coded one after another, each in four passes over the plane (even/even, odd/odd, even/odd, odd/even), so
-that all positions of a pass are independent. A symbol's value and scale are predicted from the channels before it, here
-and at the four nearest positions, and from the nearest positions of its own channel that earlier passes hold.
+    channel by channel, ten phases each: forms of what is decoded --> table, rounded value --> coder
+
+The forms and their order are specified in `kernels/context.py`. No floats enter this file.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-from codomain.codecs.bottleneck import Bottleneck, BottleneckOutput
-from jaxtyping import Float
-from torch import Tensor, nn
-
-PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))  # row and column parity, in coding order
-RING = ((-1, -1), (-1, 1), (1, -1), (1, 1), (0, -1), (0, 1), (-1, 0), (1, 0))
-KNOWN = ((0,) * 8, (1,) * 4 + (0,) * 4, (0,) * 4 + (1,) * 4, (1,) * 8)  # of RING, in each phase
-STEPS_PER_OCTAVE = 16  # of quality
+import numpy as np
+from codomain.codecs.coder import BitstreamError, Decoder, Encoder, Tables
+from codomain.kernels import context
+from codomain.kernels.context import N_TABLES, PHASES, Forms
+from jaxtyping import Int32, UInt16
 
 
-class ContextBottleneck(Bottleneck):
-    """Uniform scalar quantizer, a learned step per channel and rate, and a context model.
+@dataclass(frozen=True)
+class ContextModel:
+    """Integer weights and tables of a context model.
 
-    Args:
-        channels: latent channels ``d``, coded in this order.
-        anchors: qualities, evenly spaced over 1 to 100, that have steps of their own; between them the logarithm of the
-            step is interpolated.
+    Attributes:
+        forms: weights of the predictions.
+        floors: (anchors, phases, d) least spread of each phase and channel, at qualities evenly spaced over 1 to 100.
+        tables: `N_TABLES` rows.
+
+    Raises:
+        ValueError: for weights that could overflow, or shapes that do not fit.
     """
 
-    def __init__(self, channels: int, anchors: int = 9) -> None:
-        super().__init__()
-        self.channels, self.anchors = channels, anchors
-        self.log_step = nn.Parameter(torch.zeros(anchors, channels))
-        self.density: Any = None
+    forms: Forms
+    floors: Int32[np.ndarray, "anchors p d"]
+    tables: Tables
 
-    def steps(self, quality: Float[Tensor, " b"]) -> Float[Tensor, "b d"]:
-        return interpolate(self.log_step, quality).exp()
-
-    def forward(self, y: Float[Tensor, "b d h w"], quality: Float[Tensor, " b"]) -> BottleneckOutput:
-        """Rounded latents, and the bits of the noisy (training) or rounded (evaluation) ones, per signal."""
-        step = self.steps(quality)[:, :, None, None]
-        v = y / step
-        rounded = v + (v.round() - v).detach()
-        noisy = v + torch.rand_like(v) - 0.5 if self.training else rounded
-        bits = self.density(rounded, noisy, quality)
-        return BottleneckOutput(rounded * step, bits, y.new_zeros(()))
-
-    def prepare_training(self) -> None:
-        if self.density is None:
-            self.density = ContextDensity(self.channels, self.anchors)
-
-
-class ContextDensity(nn.Module):
-    """The context model in floating point, for training: logistic, of predicted value and scale."""
-
-    def __init__(self, channels: int, anchors: int) -> None:
-        super().__init__()
-        d = channels
-        self.value = nn.Parameter(torch.zeros(d, d, 3, 3))
-        self.value_ring = nn.Parameter(torch.zeros(4, d, 8))
-        self.spread = nn.Parameter(torch.full((d, d, 3, 3), -6.0))
-        self.spread_ring = nn.Parameter(torch.full((4, d, 8), -4.0))
-        self.floor = nn.Parameter(torch.full((anchors, 4 * d), -1.0))
-        plus = torch.tensor([[0.0, 1, 0], [1, 1, 1], [0, 1, 0]])
-        self.register_buffer("mask", torch.tril(torch.ones(d, d), -1)[:, :, None, None] * plus)
-        self.register_buffer("known", torch.tensor(KNOWN, dtype=torch.float32)[:, None])
-
-    def predict(self, q: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
-        """Value and scale of every symbol, both in steps."""
-        b, d, h, w = q.shape
-        size = q.abs()
-        value = F.conv2d(q, self.value * self.mask, padding=1)
-        spread = F.conv2d(size, F.softplus(self.spread) * self.mask, padding=1)
-        wide = F.pad(q, (1, 1, 1, 1))
-        ring = torch.stack([wide[:, :, 1 + i : 1 + i + h, 1 + j : 1 + j + w] for i, j in RING], 2)
-        floor = F.softplus(interpolate(self.floor, quality)).reshape(b, 4, d)
-        mu, sigma = torch.empty_like(q), torch.empty_like(q)
-        for phase, (i, j) in enumerate(PHASES):
-            at = (..., slice(i, None, 2), slice(j, None, 2))
-            near = ring[at]
-            value_ring = self.value_ring[phase] * self.known[phase]
-            spread_ring = F.softplus(self.spread_ring[phase]) * self.known[phase]
-            mu[at] = value[at] + torch.einsum("bdkhw,dk->bdhw", near, value_ring)
-            sigma[at] = (
-                spread[at] + torch.einsum("bdkhw,dk->bdhw", near.abs(), spread_ring) + floor[:, phase, :, None, None]
+    def __post_init__(self) -> None:
+        context.check(self.forms)
+        d = len(self.forms.value)
+        if (
+            self.floors.shape[1:] != (len(PHASES), d)
+            or len(self.floors) < 2
+            or (self.floors < 1).any()
+            or (self.floors >> 24).any()
+        ):
+            raise ValueError(
+                f"expected floors (2 or more, {len(PHASES)}, {d}) from 1 to 2**24; found {self.floors.shape}"
             )
-        return mu, sigma
+        if len(self.tables) != N_TABLES:
+            raise ValueError(f"expected {N_TABLES} tables; found {len(self.tables)}")
 
-    def forward(self, q: Tensor, noisy: Tensor, quality: Tensor) -> Tensor:
-        mu, sigma = self.predict(q, quality)
-        return logistic_bits(noisy - mu, sigma + 0.02).flatten(1).sum(1)
+    def encode(self, symbols: Int32[np.ndarray, "d h w"], index: int, backend: str = "numba") -> bytes:
+        """Return the payload of one chunk; any integer within +-2**30 is legal.
 
+        Args:
+            symbols: of one chunk.
+            index: of the quality, 4 to 400.
+            backend: "numba", or "numpy", the specification.
+        """
+        encoder = Encoder(self.tables, backend)
+        rows, coded = self.choose(symbols, index, backend)
+        encoder.push(coded, rows)
+        return encoder.finish()
 
-def logistic_bits(x: Tensor, s: Tensor) -> Tensor:
-    """-log2 of the logistic mass within half a step of x."""
-    a, b = (x + 0.5) / s, (x - 0.5) / s
-    nats = F.logsigmoid(a) + F.logsigmoid(-b) + torch.log1p(-torch.exp(-1 / s) * (1 - 1e-6))
-    return -nats / 0.6931471805599453
+    def decode(
+        self, data: bytes | memoryview, d: int, h: int, w: int, index: int, backend: str = "numba"
+    ) -> Int32[np.ndarray, "d h w"]:
+        """Return exactly the symbols that `encode` was given.
 
+        Raises:
+            BitstreamError: if the bytes are not such a payload.
+        """
+        decoder = Decoder(data, self.tables, d * h * w, backend)
+        symbols = np.zeros((d, h, w), np.int32)
+        if backend == "numba":
+            decoder.pop_all(symbols, self.forms, self.floor(index))
+        else:
+            for c, phase, row, nearest, mirror in context.steps_reference(symbols, self.forms, self.floor(index)):
+                part = decoder.pop(row).astype(np.int64) * mirror + nearest
+                if len(part) and max(part.max(), -part.min()) > 1 << 30:
+                    raise BitstreamError("a latent is beyond 2**30 steps")
+                target = symbols[c][context.part(phase)]
+                target[...] = part.reshape(target.shape)
+        decoder.finish()
+        return symbols
 
-def interpolate(table: Float[Tensor, "anchors n"], quality: Float[Tensor, " b"]) -> Float[Tensor, "b n"]:
-    """Rows of a table over qualities 1 to 100, linear between anchors."""
-    at = (quality.clamp(1, 100) - 1) / 99 * (len(table) - 1)
-    low = at.floor().clamp_max(len(table) - 2).long()
-    t = (at - low)[:, None]
-    return table[low] * (1 - t) + table[low + 1] * t
+    def choose(
+        self, symbols: Int32[np.ndarray, "d h w"], index: int, backend: str = "numba"
+    ) -> tuple[UInt16[np.ndarray, " n"], Int32[np.ndarray, " n"]]:
+        """Return the table and the coded integer of every symbol, in coding order."""
+        if len(symbols) != len(self.forms.value):
+            raise ValueError(f"expected {len(self.forms.value)} channels; found {len(symbols)}")
+        if backend == "numba":
+            return context.choose(np.ascontiguousarray(symbols), self.forms, self.floor(index))
+        rows, coded = [], []
+        for c, phase, row, nearest, mirror in context.steps_reference(symbols, self.forms, self.floor(index)):
+            rows.append(row)
+            coded.append((symbols[c][context.part(phase)].ravel() - nearest) * mirror)
+        return np.concatenate(rows), np.concatenate(coded)
+
+    def floor(self, index: int) -> Int32[np.ndarray, "p d"]:
+        """Interpolate the least spreads; the same integers on every machine."""
+        low, t = divmod((index - 4) * (len(self.floors) - 1), 396)
+        low, t = (low, t) if low < len(self.floors) - 1 else (low - 1, 396)
+        between = self.floors[low].astype(np.int64) * (396 - t) + self.floors[low + 1].astype(np.int64) * t
+        floors: np.ndarray = (between // 396).astype(np.int32)
+        return floors

@@ -17,18 +17,28 @@ import numpy as np
 import torch
 from codomain.codecs import bitstream, media
 from codomain.codecs.bitstream import ALPHA, EXIF, ICC, NO_FLAGS, File, Flag
-from codomain.codecs.codec import Codec
+from codomain.codecs.codec import DEFAULT_QUALITY, Codec
 from codomain.codecs.coder import BitstreamError
 from codomain.codecs.load import load, name_of
+from codomain.codecs.metrics import bpp, psnr
+from codomain.codecs.target import Target, find_quality
 
 STREAM = Path("-")
 
 
-def encode_picture(data: bytes, codec: Codec) -> tuple[bytes, tuple[int, int]]:
-    """Return the `.cdm` bytes of an image file's bytes, and (width, height).
+def encode_picture(
+    data: bytes, codec: Codec, quality: float | None = None, target: Target | None = None
+) -> tuple[bytes, tuple[int, int], float | None]:
+    """Return the `.cdm` bytes of an image file's bytes, (width, height), and the quality.
+
+    Args:
+        data: of the image file.
+        codec: to code with.
+        quality: 1 to 100; by default the codec's middle.
+        target: what to find the quality for, in place of one that is given.
 
     Raises:
-        ValueError: if they are no picture that we can hold.
+        ValueError: if they are no picture that we can hold, or a target cannot be met.
     """
     picture = media.read_image(data)
     sections = {tag: body for tag, body in ((ICC, picture.icc), (EXIF, picture.exif)) if body}
@@ -36,12 +46,29 @@ def encode_picture(data: bytes, codec: Codec) -> tuple[bytes, tuple[int, int]]:
         sections[ALPHA] = media.write_plane(picture.alpha)
     flags = (Flag.GREY if picture.grey else NO_FLAGS) | (Flag.ORIENTED if picture.oriented else NO_FLAGS)
     pixels = picture.pixels[None]
-    coded = codec.compress(pixels, depth=picture.depth, flags=flags, sections=sections)
-    return coded, (pixels.shape[3], pixels.shape[2])
+
+    def compress(quality: float | None) -> bytes:
+        return codec.compress(pixels, quality=quality, depth=picture.depth, flags=flags, sections=sections)
+
+    size = (pixels.shape[3], pixels.shape[2])
+    if target is None:
+        quality = DEFAULT_QUALITY if quality is None and codec.bottleneck.has_rates else quality
+        return compress(quality), size, quality
+    if not codec.bottleneck.has_rates:
+        raise ValueError(f"{codec.name} has one rate; it has no target")
+
+    def measure(coded: bytes) -> float:
+        if target.what == "psnr":
+            x_hat = codec.decompress(coded, dtype=pixels.dtype)
+            return psnr(pixels.numpy(), x_hat.numpy(), 2.0**picture.depth - 1)
+        return float(len(coded) if target.what == "bytes" else bpp(len(coded), *size))
+
+    found, coded = find_quality(target, compress, measure)
+    return coded, size, found
 
 
-def decode_picture(file: File) -> media.Picture:
-    """Return the picture of a parsed file.
+def decode_picture(file: File, fast: bool = False) -> media.Picture:
+    """Return the picture of a parsed file; ``fast`` for a preview.
 
     Raises:
         BitstreamError: if its model is unknown or its content damaged.
@@ -52,7 +79,7 @@ def decode_picture(file: File) -> media.Picture:
     dtype = torch.uint8 if header.depth <= 8 else torch.uint16
     grey = Flag.GREY in header.flags
     codec = load(name_of(header.model))
-    pixels = codec.decompress_file(file, dtype)[0]
+    pixels = codec.decompress_file(file, dtype, fast)[0]
     if grey:
         mean = (pixels.numpy().sum(0, dtype=np.uint32) * 2 + 3) // 6
         pixels = torch.from_numpy(np.stack([mean.astype(pixels.numpy().dtype)] * 3))

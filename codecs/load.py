@@ -28,8 +28,8 @@ def index() -> dict[str, dict[str, Any]]:
 
 
 def names() -> list[str]:
-    """Return the names of the models that ship."""
-    return list(index())
+    """Return the names of the models to use: those that later ones replace only decode what they made."""
+    return [name for name, record in index().items() if "replaced_by" not in record]
 
 
 @cache
@@ -79,6 +79,7 @@ def describe(file: File, n_bytes: int) -> dict[str, Any]:
         "kind": header.kind,
         **dict(zip(axes, header.shape, strict=True)),
         "depth": header.depth,
+        **({"quality": header.quality / 4} if header.quality else {}),
         "model": model,
         "weights": header.model.hex(),
         "version": file.version,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import cast
 
@@ -35,6 +35,8 @@ class PacketRefiner(nn.Module):
         widths: features of the net at each grid, coarse to fine.
         blocks: residual blocks of each net; a block is two convolutions of three taps.
         wavelet, mode: as for `wpt`.
+        rates: whether the nets are told the quality: a gain and a shift per feature, quadratic in it (Perez et al.,
+            "FiLM", 2018).
     """
 
     def __init__(
@@ -90,25 +92,32 @@ class _PacketNet(nn.Module):
             nn.ModuleList([conv(width, width, 3, padding=1), conv(width, width, 3, padding=1)]) for _ in range(depth)
         )
         self.leave = conv(width, bands, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)  # training starts at the linear guess
-        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
         self.modulate = nn.Linear(2, 4 * width) if rates else None
-        if self.modulate is not None:
-            nn.init.zeros_(self.modulate.weight)
-            nn.init.zeros_(self.modulate.bias)
+        for last in (self.leave, self.modulate):  # training starts at the linear guess, and with one decoder for all
+            if last is not None:
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def forward(self, packets: Tensor, features: Tensor | None, quality: Tensor | None) -> tuple[Tensor, Tensor]:
         z = self.enter(packets if features is None else torch.cat((packets, features), 1))
-        if self.modulate is not None:
-            t = (quality - 50) / 50
-            gain, shift, gain_out, shift_out = self.modulate(torch.stack((t, t * t), 1))[..., None, None].chunk(4, 1)
-            z = z * (1 + gain) + shift
+        first, last = self._modulations(quality, z)
+        z = first(z)
         for block in self.blocks:
-            first, second = cast(nn.ModuleList, block)
-            z = z + second(F.relu(first(F.relu(z))))
-        if self.modulate is not None:
-            return packets + self.leave(F.relu(z * (1 + gain_out) + shift_out)), z
-        return packets + self.leave(F.relu(z)), z
+            inner, outer = cast(nn.ModuleList, block)
+            z = z + outer(F.relu(inner(F.relu(z))))
+        return packets + self.leave(F.relu(last(z))), z
+
+    def _modulations(self, quality: Tensor | None, z: Tensor) -> tuple[Callable[[Tensor], Tensor], ...]:
+        if self.modulate is None:
+            return (lambda z: z, lambda z: z)
+        if quality is None:
+            raise ValueError("this decoder needs to know the quality of its latents")
+        t = (quality - 50) / 50
+        both = self.modulate(torch.stack((t, t * t), 1)).reshape(len(z), -1, *[1] * (z.dim() - 2)).chunk(4, 1)
+        return tuple(
+            lambda z, gain=gain, shift=shift: z * (1 + gain) + shift
+            for gain, shift in zip(both[::2], both[1::2], strict=True)
+        )
 
 
 def shuffle(x: Float[Tensor, "b c *grid"], ndim: int) -> Float[Tensor, "b s *finer"]:
@@ -145,7 +154,9 @@ class AttentionDecoder(nn.Module):
         self.norm = nn.GroupNorm(32, width, eps=1e-6)
         self.leave = nn.Conv2d(width, channels << (2 * level), 3, padding=1)
 
-    def forward(self, y_hat: Float[Tensor, "b d h w"]) -> Float[Tensor, "b packets h w"]:
+    def forward(
+        self, y_hat: Float[Tensor, "b d h w"], quality: Float[Tensor, " b"] | None = None
+    ) -> Float[Tensor, "b packets h w"]:
         """Return packets of `level` levels."""
         z = self.blocks(self.middle(self.enter(y_hat)))
         packets: Tensor = self.leave(F.silu(self.norm(z)))

@@ -57,9 +57,21 @@ class WaLLoC(Codec):
         y: Tensor = self.encoder(wpt(x, self.level, self.wavelet, self.mode))
         return y
 
-    def synthesis(self, y_hat: Float[Tensor, "b d *grid"], quality: Tensor | None = None) -> Float[Tensor, "b c *space"]:
+    def synthesis(
+        self, y_hat: Float[Tensor, "b d *grid"], quality: Float[Tensor, " b"] | None = None
+    ) -> Float[Tensor, "b c *space"]:
         """Quantized latents to signal."""
         return iwpt(self.decoder(y_hat, quality), self.decoder.level, self.wavelet, self.mode)
+
+    def preview(self, y_hat: Float[Tensor, "b d *grid"]) -> Float[Tensor, "b c *space"]:
+        """Quantized latents to signal by the linear part of the decoder alone.
+
+        Raises:
+            ValueError: if the decoder has none.
+        """
+        if not isinstance(self.decoder, PacketRefiner):
+            raise ValueError(f"{type(self.decoder).__name__} has no linear part to decode fast with")
+        return iwpt(self.decoder.linear(y_hat), self.level, self.wavelet, self.mode)
 
     @torch.no_grad()
     def start(self, x: Float[Tensor, "n c *space"], bpp: float | None = None) -> None:
@@ -80,5 +92,5 @@ class WaLLoC(Codec):
             self.decoder.linear.weight.copy_(basis.T.reshape(self.decoder.linear.weight.shape))
             assert self.decoder.linear.bias is not None
             self.decoder.linear.bias.copy_(mean)
-        per_row = None if bpp is None else bpp * 2.0 ** (self.level * self.ndim)
-        self.bottleneck.start((packets - mean) @ basis.T, per_row)
+        per_position = None if bpp is None else bpp * 2.0 ** (self.level * self.ndim)
+        self.bottleneck.start(self.analysis(x), per_position)

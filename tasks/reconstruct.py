@@ -2,6 +2,9 @@
 
     loss = bpp + lmbda * 255**2 * mse + the bottleneck's own        (mse of signals in [0, 1])
 
+A codec with many rates is trained on all of them at once: every signal of a batch draws its quality. The price of
+distortion grows as the square of the step shrinks, and losses are weighted so that every rate counts the same.
+
 The codec starts from the statistics of the first crops (`Codec.start`). The last part of the run freezes
 encoder and bottleneck and fits the decoder alone to the latents that files will hold.
 """
@@ -15,6 +18,8 @@ from typing import Any
 import lightning as L
 import torch
 from codomain.codecs.codec import Codec, CodecOutput
+from codomain.codecs.context_bottleneck import QUALITIES_PER_OCTAVE
+from codomain.codecs.density import draw_quality, rate_weight
 from codomain.codecs.load import load_weights
 from jaxtyping import Float
 from torch import Tensor
@@ -25,8 +30,8 @@ class Reconstruct(L.LightningModule):
 
     Args:
         codec: what is trained.
-        lmbda: price of distortion; larger means larger files and better pictures. 0 trains without a rate
-            term, on the mean square error alone, as the WaLLoC paper does.
+        lmbda: price of distortion (at quality 50); larger means larger files and better pictures. 0 trains without a
+            rate term, on the mean square error alone, as the WaLLoC paper does.
         start_bpp: rate at which training starts, bits per pixel.
         lr: peak learning rate of the decoder; cosine decay to 1 % of it at the end.
         encoder_lr: the same for analysis and quantizer steps, which start near their optimum.
@@ -54,9 +59,9 @@ class Reconstruct(L.LightningModule):
         self.warmup, self.decoder_only_after, self.weights = warmup, decoder_only_after, weights
         self.codec.bottleneck.prepare_training()
 
-    def forward(self, x: Float[Tensor, "b c *space"]) -> CodecOutput:
+    def forward(self, x: Float[Tensor, "b c *space"], quality: Float[Tensor, " b"] | None = None) -> CodecOutput:
         """Code differentiably."""
-        output: CodecOutput = self.codec(x)
+        output: CodecOutput = self.codec(x, quality)
         return output
 
     def on_fit_start(self) -> None:
@@ -69,7 +74,7 @@ class Reconstruct(L.LightningModule):
             load_weights(self.codec, self.weights.read_bytes())
             self.codec.train().requires_grad_(True)
             with torch.no_grad():
-                self.codec.bottleneck.start(self.codec.analysis(x).movedim(1, -1).flatten(0, -2))
+                self.codec.bottleneck.start(self.codec.analysis(x))
         elif self.start_bpp is not None:
             self.codec.start(x, self.start_bpp)
 
@@ -80,17 +85,24 @@ class Reconstruct(L.LightningModule):
         for name, parameter in self.codec.named_parameters():
             if not name.startswith("decoder") and not name.endswith("quantiles"):
                 parameter.requires_grad_(not decoder_only)
-        output, mse, bpp = self._measure(batch)
-        loss = (bpp + self.lmbda * 255**2 / 4 * mse if self.lmbda else mse) + output.loss
-        self.log_dict({"train/loss": loss, "train/bpp": bpp, "train/psnr": _psnr(mse)}, prog_bar=True)
-        return loss
+        quality = draw_quality(len(batch)).to(batch) if self.codec.bottleneck.has_rates else None
+        output, mse, bpp = self._measure(batch, quality)
+        loss = bpp + self.lmbda * 255**2 / 4 * mse if self.lmbda else mse
+        if quality is not None:
+            octaves = (quality - 50) / QUALITIES_PER_OCTAVE
+            loss = (bpp + self.lmbda * 4**octaves * 255**2 / 4 * mse) * rate_weight(quality)
+        total_loss = loss.mean() + output.loss
+        self.log_dict(
+            {"train/loss": total_loss, "train/bpp": bpp.mean(), "train/psnr": _psnr(mse).mean()}, prog_bar=True
+        )
+        return total_loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Rounded latents; the rate is the density's, bits per pixel."""
-        output, _, bpp = self._measure(batch)
+        """Rounded latents; the rate is the density's, bits per pixel; of a codec with many rates, the middle one's."""
+        quality = batch.new_full((len(batch),), 50.0) if self.codec.bottleneck.has_rates else None
+        output, _, bpp = self._measure(batch, quality)
         mse = (output.x_hat.clamp(-1, 1) - batch).square().flatten(1).mean(1)
-        psnr = torch.stack([_psnr(m) for m in mse]).mean()
-        self.log_dict({"val/bpp": bpp, "val/psnr": psnr}, prog_bar=True, batch_size=len(batch))
+        self.log_dict({"val/bpp": bpp.mean(), "val/psnr": _psnr(mse).mean()}, prog_bar=True, batch_size=len(batch))
         if batch_idx == 0:
             self._write_samples(batch, output.x_hat)
 
@@ -112,10 +124,10 @@ class Reconstruct(L.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _measure(self, x: Tensor) -> tuple[CodecOutput, Tensor, Tensor]:
-        output: CodecOutput = self.codec(x)
-        positions = x.numel() / x.shape[1]
-        return output, (output.x_hat - x).square().mean(), output.bits / positions
+    def _measure(self, x: Tensor, quality: Tensor | None) -> tuple[CodecOutput, Tensor, Tensor]:
+        """Mean square error and bits per position, of each signal."""
+        output: CodecOutput = self.codec(x, quality)
+        return output, (output.x_hat - x).square().flatten(1).mean(1), output.bits / (x[0].numel() / x.shape[1])
 
     def _write_samples(self, x: Tensor, x_hat: Tensor) -> None:
         """Originals above reconstructions, one PNG for each validation."""

@@ -21,8 +21,8 @@ class ExportWeights(L.Callback):
         assert isinstance(module, Reconstruct) and trainer.log_dir is not None
         codec, photographs = module.codec.cpu().eval(), trainer.datamodule.table_dataloader()  # type: ignore[attr-defined]
         with torch.no_grad():
-            rows = [codec.analysis(x).movedim(1, -1).flatten(0, -2) for x in photographs]
-        codec.bottleneck.freeze_tables(torch.cat(rows))
+            y = [codec.analysis(x)[0] for x in photographs]
+        codec.bottleneck.freeze_tables(y)
         path = Path(trainer.log_dir) / "weights.safetensors"
         print(f"{path}  sha256 {save_weights(codec, path)}")
 

@@ -35,7 +35,7 @@ def test_counted_tables_cost_no_more_than_the_entropy_of_new_latents() -> None:
     fresh = torch.distributions.Laplace(0, SCALES).sample((40_000,))
     symbols = bottleneck.to_symbols(fresh.T.reshape(1, 3, 200, 200))[0].flatten(1).numpy()
     of_the_density = len(encode_symbols(symbols, bottleneck.tables()))
-    bottleneck.freeze_tables(y)
+    bottleneck.freeze_tables([y.T])
     counted = len(encode_symbols(symbols, bottleneck.tables()))
     entropy = 0.0
     for row in symbols:

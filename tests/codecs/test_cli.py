@@ -139,3 +139,69 @@ def test_foreign_pictures_in_a_folder_fail_and_the_others_go_on(
     assert main(["encode", str(tmp_path), str(out)]) == 1
     assert [p.name for p in out.iterdir()] == ["a.cdm"]
     assert "found GIF" in capsys.readouterr().err
+
+
+def test_qualities_and_targets(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def encode(*options: str) -> dict[str, float]:
+        assert main(["encode", str(photo), "--force", "--json", *options]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    sizes = [encode("--quality", q)["n_bytes"] for q in ("1", "20", "50", "80.25", "100")]
+    assert sizes == sorted(set(sizes))
+    assert encode()["n_bytes"] == sizes[2]
+    for size in (sizes[1] + 500, 2 * sizes[2]):
+        assert 0.98 * size < encode("--target-bytes", str(size))["n_bytes"] <= size
+    assert 0.49 < encode("--target-bpp", "0.5")["bpp"] <= 0.5
+    row = encode("--target-psnr", "33", "--model", "walloc-rgb-4x")
+    assert main(["decode", str(photo.with_suffix(".cdm")), str(photo.parent / "back.png")]) == 0
+    x, x_hat = (np.asarray(Image.open(path).convert("RGB")) for path in (photo, photo.parent / "back.png"))
+    assert 33 <= psnr(x, x_hat, 255.0) < 33.05
+    capsys.readouterr()
+    assert main(["info", str(photo.with_suffix(".cdm")), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["quality"] == row["quality"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target-bytes", "60"], "a target of 60 bytes cannot be met: quality 1, the smallest, gives"),
+        (["--target-psnr", "80"], "a target of 80 dB cannot be met: quality 100, the best, gives"),
+        (["--target-bpp", "-1"], "a target is a positive number of bits per pixel; found -1"),
+        (["--quality", "101"], "quality is 1 to 100, in quarters; found 101"),
+        (["--quality", "50.1"], "quality is 1 to 100, in quarters; found 50.1"),
+        (["--quality", "50", "--model", "walloc-rgb-4x-fixed"], "walloc-rgb-4x-fixed has one rate; found quality 50"),
+        (["--target-bpp", "1", "--model", "walloc-rgb-4x-fixed"], "walloc-rgb-4x-fixed has one rate; it has no target"),
+    ],
+)
+def test_qualities_that_cannot_be(
+    photo: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["encode", str(photo), *options]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == (2 if "cat.png" in error else 1)  # the second counts the failures
+    assert not photo.with_suffix(".cdm").exists()
+
+
+def test_a_preview_of_the_same_file(photo: Path) -> None:
+    assert main(["encode", str(photo)]) == 0
+    found = []
+    for decoder in ("fast", "best"):
+        back = photo.parent / f"{decoder}.png"
+        assert main(["decode", str(photo.with_suffix(".cdm")), str(back), "--decoder", decoder]) == 0
+        found.append(psnr(*(np.asarray(Image.open(path).convert("RGB")) for path in (photo, back)), 255.0))
+    assert found[1] - 3 < found[0] < found[1] - 0.2
+
+
+def test_pictures_of_one_latent_and_flat_ones(tmp_path: Path) -> None:
+    for name, size in (("dot", (1, 1)), ("flat", (300, 200)), ("thin", (3, 90))):
+        Image.new("RGB", size, (200, 30, 90)).save(tmp_path / f"{name}.png")
+        for quality in ("1", "100"):
+            coded, back = tmp_path / f"{name}.cdm", tmp_path / f"{name}_back.png"
+            assert main(["encode", str(tmp_path / f"{name}.png"), "--quality", quality, "--force"]) == 0
+            assert main(["decode", str(coded), str(back), "--force"]) == 0
+            with Image.open(back) as image:
+                assert image.size == size
+                if quality == "100":
+                    assert np.abs(np.asarray(image).astype(int) - (200, 30, 90)).max() < 12
+            assert coded.stat().st_size < (700 if quality == "1" else 3000)

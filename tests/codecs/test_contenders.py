@@ -37,6 +37,20 @@ def test_all_are_the_same_kind_of_thing(text: str, numbers: float | None) -> Non
     assert contender.latents_per_pixel == numbers
 
 
+def test_ours_at_a_quality() -> None:
+    x = read_picture(DATA / "chelsea.png")[:128, :128].copy()
+    sizes = [len(parse(f"walloc-rgb-4x:{quality}").compress(x)) for quality in (30, 50, 70.5)]
+    assert sizes == sorted(set(sizes))
+    assert label(parse("walloc-rgb-4x:70.5")) == "walloc-rgb-4x:70.5"
+    assert parse("walloc-rgb-4x").compress(x) == parse("walloc-rgb-4x:50").compress(x)
+    for text, message in (
+        ("walloc-rgb-4x:999", "quality is 1 to 100, in quarters; found 999"),
+        ("walloc-rgb-4x:x", "expected a quality"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            parse(text)
+
+
 def test_ours_writes_the_file_that_the_codec_writes() -> None:
     x = read_picture(DATA / "chelsea.png")
     signal = torch.from_numpy(x).permute(2, 0, 1)[None].contiguous()
@@ -72,7 +86,7 @@ def test_a_process_that_runs_a_baseline_needs_no_torch(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
-@pytest.mark.parametrize("text", ["nothing", "gif:4", "walloc-rgb-4x:999"])
+@pytest.mark.parametrize("text", ["nothing", "gif:4", "walloc-rgb-64x:3"])
 def test_unknown(text: str) -> None:
     with pytest.raises(ValueError, match=f"no model '{text}'; there are walloc-.*, jpeg:1...95, webp:0"):
         parse(text)

@@ -91,8 +91,8 @@ def test_a_folder_of_results_is_not_made_over_something_else(
 def test_plans(tmp_path: Path) -> None:
     plan = read_plan(ROOT / "configs" / "evaluate" / "kodak.yaml")
     assert plan.anchor == "jpeg"
-    assert {"walloc-rgb-4x", "walloc-rgb-16x", "jpeg:30", "webp:40", "avif:50"} <= set(plan.models)
-    assert len(plan.models) == 22
+    assert {"walloc-rgb-4x:55", "walloc-rgb-16x:50", "jpeg:30", "webp:40", "avif:50"} <= set(plan.models)
+    assert len(plan.models) == 30
     slips = ("models: jpeg:30", "models: [jpeg: 30]", "title: 3\nmodels: [a]", "readme: [nothing]\nmodels: [a]")
     for text in ("models: []", "model: [jpeg:30]", "{a", "3", *slips):
         (tmp_path / "plan.yaml").write_text(text)

@@ -8,25 +8,26 @@ from codomain.codecs.cli import main
 from codomain.codecs.load import build, load_weights
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "configs" / "codecs" / "walloc_rgb_16x.yaml"
+CONFIGS = ROOT / "configs" / "codecs"
 
 
-def test_twenty_steps_export_resume_and_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("config", ["walloc_rgb_16x_fixed.yaml", "walloc_rgb_16x.yaml"])
+def test_twenty_steps_export_resume_and_load(config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
+    small = tmp_path / "small.yaml"
+    text = (CONFIGS / config).read_text().replace("[96, 32]", "[8, 4]")
+    small.write_text(text.replace("{channels: 12}", "{channels: 12, fit_steps: 30}") if "Context" in text else text)
     words = [
-        "train", "--config", str(CONFIG), "--data", str(ROOT / "tests" / "data"), "--run", str(run),
+        "train", "--config", str(small), "--data", str(ROOT / "tests" / "data"), "--run", str(run),
         "--data.crop=64", "--data.val_crop=64", "--trainer.max_steps=20", "--trainer.val_check_interval=10",
         "--trainer.enable_progress_bar=false", "--trainer.log_every_n_steps=5", "--trainer.accelerator=cpu",
-        "--model.codec.init_args.decoder.init_args.widths=[8,4]", "--model.warmup=2",
+        "--model.warmup=2",
     ]  # fmt: skip
-    small = tmp_path / "small.yaml"
-    small.write_text(CONFIG.read_text().replace("[96, 32]", "[8, 4]"))
-    words[2] = str(small)
-    words = [w for w in words if "widths" not in w]
     assert main(words) == 0
     lines = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
     column = lines[0].index("train/loss")
     losses = [float(line[column]) for line in lines[1:] if line[column]]
+    assert len(losses) == 4
     assert min(losses[1:]) < losses[0]
     assert list((run / "samples").glob("step_*.png"))
 
