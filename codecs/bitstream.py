@@ -9,7 +9,7 @@ All numbers are little-endian; a *varint* is unsigned LEB128 in its shortest for
     8       model: first bytes of the sha256 of the weights that made the file, and are needed to read it
     varints shape: image width, height; sound channels, samples, sample rate in Hz;
             video width, height, frames, frame rate as numerator, denominator
-    varint  quality: index into the rates of the model; 0 where it has one
+    varint  quality: four times it, 4 to 400, where a model has many rates; 0 where it has one
     varint  flags: 1 the source was grey, 2 EXIF orientation was applied to the pixels
     varint  number of sections, then for each: varint tag, varint length
     varint  number of chunks, then for each: varint length
@@ -20,7 +20,8 @@ All numbers are little-endian; a *varint* is unsigned LEB128 in its shortest for
 A section is optional: a reader skips tags that it does not know. Tags: 1 ICC profile; 2 EXIF block;
 3 alpha plane, a grey PNG of the picture's size. A flag that a reader does not know is an error.
 
-A chunk holds the latents of one tile, coded as `codecs/coder.py` says. Along each axis a grid of n latents
+A chunk holds the latents of one tile, coded as `codecs/coder.py` says: with a table per channel, row by row, or, where
+the model has contexts, with the tables and in the order of `kernels/context.py`. Along each axis a grid of n latents
 is cut into ceil(n / CHUNK) tiles, tile i from i * n // tiles to (i + 1) * n // tiles; the last axis varies
 fastest. An axis of sound counts 4096 latents a chunk, one of an image 96.
 

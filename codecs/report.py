@@ -42,13 +42,18 @@ def gather(
     jobs: int,
     advance: Callable[[str], None],
 ) -> list[Shown]:
-    """Return what the page shows of up to `PICTURES` pictures: the original, our models, and, for each of these, every
-    baseline at the quality whose file is nearest in bytes. Without a model of ours, the contenders as they are.
+    """Return what the page shows of up to `PICTURES` pictures: the original, our models at the middle one of their
+    qualities, and, for each of these, every baseline at the quality whose file is nearest in bytes. Without a model of
+    ours, the contenders as they are.
     """
     pictures = (
         [pictures[i * len(pictures) // PICTURES] for i in range(PICTURES)] if len(pictures) > PICTURES else pictures
     )
-    ours = [c for c in contenders if isinstance(c, Ours)]
+    every = [c for c in contenders if isinstance(c, Ours)]
+    by_name = [
+        sorted((c for c in every if c.name == n), key=lambda c: c.quality or 0) for n in {c.name: 0 for c in every}
+    ]
+    ours = [same[len(same) // 2] for same in by_name]
     others = [c for c in contenders if not isinstance(c, Ours)]
     rivals = list(dict.fromkeys(c.name for c in others if isinstance(c, Baseline))) if ours else []
     fixed = ours or others
