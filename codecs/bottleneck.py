@@ -35,6 +35,7 @@ class Bottleneck(nn.Module):
     """
 
     has_rates = False
+    _integers: Any = None  # what coding needs, made of the buffers when first asked for
 
     def forward(self, y: Float[Tensor, "b d *grid"], quality: Float[Tensor, " b"] | None = None) -> BottleneckOutput:
         """Quantize and price, differentiably."""
@@ -77,6 +78,13 @@ class Bottleneck(nn.Module):
         """Return the integer tables."""
         raise NotImplementedError
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
+        freqs = state_dict.get(prefix + "freqs")
+        if freqs is not None:  # tables have the width that the weights bring
+            self.freqs = torch.zeros_like(freqs)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._integers = None
+
 
 class EntropyBottleneck(Bottleneck):
     """Uniform scalar quantizer with a learned step and a learned density per channel.
@@ -100,16 +108,13 @@ class EntropyBottleneck(Bottleneck):
         self.register_buffer("freqs", torch.zeros(channels, 0, dtype=torch.int32))
         self.register_buffer("offsets", torch.zeros(channels, dtype=torch.int32))
         self.density: Any = None  # CompressAI's, which has no types
-        self._tables: Tables | None = None
 
     def forward(self, y: Float[Tensor, "b d *grid"], quality: Float[Tensor, " b"] | None = None) -> BottleneckOutput:
         """Return rounded latents and the bits of the noisy (training) or rounded (evaluation) ones."""
         if self.density is None:
             raise RuntimeError("forward needs the density: call prepare_training() first")
         step = self._per_channel(self.log_step.exp(), y)
-        v = y / step
-        rounded = v + (v.round() - v).detach()
-        noisy = v + torch.rand_like(v) - 0.5 if self.training else rounded
+        rounded, noisy = round_and_noise(y / step, self.training)
         return BottleneckOutput(rounded * step, self._bits(noisy), y.new_zeros(()))
 
     def to_symbols(self, y: Float[Tensor, "b d *grid"], index: int = 0) -> Int32[Tensor, "b d *grid"]:
@@ -178,7 +183,7 @@ class EntropyBottleneck(Bottleneck):
         tables = Tables.from_counts(kept.astype(np.int64), first - widest, self.precision)
         self.freqs = torch.from_numpy(tables.freqs.astype(np.int32))
         self.offsets = torch.from_numpy(tables.offsets.astype(np.int32))
-        self._tables = None
+        self._integers = None
 
     def tables(self) -> Tables:
         """Return the tables stored with the weights.
@@ -186,11 +191,12 @@ class EntropyBottleneck(Bottleneck):
         Raises:
             ValueError: if the weights carry none.
         """
-        if self._tables is None:
+        if self._integers is None:
             if self.freqs.shape[1] == 0:
                 raise ValueError("this bottleneck has no tables yet: train it, or load trained weights")
-            self._tables = Tables(self.freqs.cpu().numpy(), self.offsets.cpu().numpy(), self.precision)
-        return self._tables
+            self._integers = Tables(self.freqs.cpu().numpy(), self.offsets.cpu().numpy(), self.precision)
+        tables: Tables = self._integers
+        return tables
 
     def _bits(self, v: Float[Tensor, "b d *grid"]) -> Float[Tensor, " b"]:
         rows = v.transpose(0, 1).reshape(self.channels, 1, -1)
@@ -206,12 +212,15 @@ class EntropyBottleneck(Bottleneck):
     def _per_channel(v: Float[Tensor, " d"], like: Tensor) -> Tensor:
         return v.reshape(-1, *[1] * (like.dim() - 2))
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
-        freqs = state_dict.get(prefix + "freqs")
-        if freqs is not None:  # tables have the width that the weights bring
-            self.freqs = torch.zeros_like(freqs)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self._tables = None
+
+def round_and_noise(
+    v: Float[Tensor, "*shape"], training: bool
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Return what the decoder sees, rounded with a straight-through gradient, and what the rate is of: in training with
+    uniform noise, else the same.
+    """
+    rounded = v + (v.round() - v).detach()
+    return rounded, v + torch.rand_like(v) - 0.5 if training else rounded
 
 
 def round_to_int(v: Float[Tensor, "*shape"]) -> Int32[Tensor, "*shape"]:

@@ -219,8 +219,7 @@ def _models(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from codomain.codecs.evaluate import Plan, evaluate, read_plan, write_readme
-    from codomain.codecs.results import replace_section
+    from codomain.codecs.evaluate import Plan, evaluate, read_plan
 
     if arguments.readme is not None and (arguments.config is None or arguments.out is None):
         raise ValueError("--readme needs --config and --out")
@@ -229,12 +228,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     plan = read_plan(arguments.config) if arguments.config else Plan(tuple(arguments.models))
     if arguments.anchor is not None:
         plan = replace(plan, anchor=arguments.anchor)
-    if arguments.readme is not None:  # before the work, not after it
-        replace_section(arguments.readme, arguments.config.stem, "")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C does, it ends the processes that work
-    left_out = evaluate(plan, arguments.data, arguments.out, arguments.jobs, arguments.timing)
-    if arguments.readme is not None:
-        write_readme(arguments.readme, plan, arguments.config.stem, arguments.out)
+    left_out = evaluate(plan, arguments.data, arguments.out, arguments.jobs, arguments.timing, arguments.readme)
     for line in left_out:
         print(f"codomain: left out: {line}", file=sys.stderr)
     return 1 if left_out else 0

@@ -78,8 +78,12 @@ class Codec(nn.Module):
         raise NotImplementedError
 
     def preview(self, y_hat: Float[Tensor, "b d *grid"]) -> Float[Tensor, "b c *space"]:
-        """Quantized latents to signal, fast and less good; within the halo of `synthesis`."""
-        raise NotImplementedError
+        """Quantized latents to signal, fast and less good; within the halo of `synthesis`.
+
+        Raises:
+            ValueError: if the codec has no such way.
+        """
+        raise ValueError(f"{self.name or type(self).__name__} has no fast decoder")
 
     def start(self, x: Float[Tensor, "n c *space"], bpp: float | None = None) -> None:
         """Set the parameters from sample signals before training, at about ``bpp`` bits per position."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from codomain.codecs.bottleneck import Bottleneck, BottleneckOutput, round_to_int, step_for
+from codomain.codecs.bottleneck import Bottleneck, BottleneckOutput, round_and_noise, round_to_int, step_for
 from codomain.codecs.coder import Tables
 from codomain.codecs.context import ContextModel
 from codomain.codecs.density import ContextDensity, interpolate
@@ -50,16 +50,13 @@ class ContextBottleneck(Bottleneck):
         self.register_buffer("freqs", torch.zeros(N_TABLES, 0, dtype=torch.int16))
         self.register_buffer("offsets", torch.zeros(N_TABLES, dtype=torch.int32))
         self.density: ContextDensity | None = None
-        self._model: ContextModel | None = None
 
     def forward(self, y: Float[Tensor, "b d h w"], quality: Float[Tensor, " b"] | None = None) -> BottleneckOutput:
         """Return rounded latents and the bits of the noisy (training) or rounded (evaluation) ones."""
         if self.density is None or quality is None:
             raise RuntimeError("forward needs qualities and the density: call prepare_training() first")
         step = interpolate(self.log_step, quality).exp()[:, :, None, None]
-        v = y / step
-        rounded = v + (v.round() - v).detach()
-        noisy = v + torch.rand_like(v) - 0.5 if self.training else rounded
+        rounded, noisy = round_and_noise(y / step, self.training)
         return BottleneckOutput(rounded * step, self.density(rounded, noisy, quality), y.new_zeros(()))
 
     def to_symbols(self, y: Float[Tensor, "b d h w"], index: int = 0) -> Int32[Tensor, "b d h w"]:
@@ -123,20 +120,21 @@ class ContextBottleneck(Bottleneck):
         Raises:
             ValueError: if they carry none.
         """
-        if self._model is None:
+        if self._integers is None:
             if self.freqs.shape[1] == 0:
                 raise ValueError("this bottleneck has no tables yet: train it, or load trained weights")
             forms = Forms(*(getattr(self, name).cpu().numpy() for name in Forms._fields))
             tables = Tables(self.freqs.cpu().numpy().astype(np.int32), self.offsets.cpu().numpy(), PRECISION)
-            self._model = ContextModel(forms, self.floors.cpu().numpy(), tables)
-        return self._model
+            self._integers = ContextModel(forms, self.floors.cpu().numpy(), tables)
+        model: ContextModel = self._integers
+        return model
 
     def tables(self) -> Tables:
         """Return the tables that all channels share."""
         return self.model().tables
 
     def _step(self, index: int) -> Float[Tensor, "1 d 1 1"]:
-        return interpolate(self.log_step, torch.tensor([index / 4])).exp()[:, :, None, None]
+        return interpolate(self.log_step, self.log_step.new_tensor([index / 4])).exp()[:, :, None, None]
 
     def _keep(self, model: ContextModel) -> None:
         for name, weights in model.forms._asdict().items():
@@ -144,11 +142,4 @@ class ContextBottleneck(Bottleneck):
         self.floors = torch.from_numpy(model.floors)
         self.freqs = torch.from_numpy(model.tables.freqs.astype(np.int16))
         self.offsets = torch.from_numpy(model.tables.offsets.astype(np.int32))
-        self._model = None
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
-        freqs = state_dict.get(prefix + "freqs")
-        if freqs is not None:  # tables have the width that the weights bring
-            self.freqs = torch.zeros_like(freqs)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self._model = None
+        self._integers = None

@@ -87,7 +87,7 @@ class ContextDensity(nn.Module):
             crops = torch.stack(
                 [_crop(y[int(torch.randint(len(y), (), generator=generator))], generator) for _ in range(8)]
             )
-            quality = draw_quality(len(crops), generator)
+            quality = draw_quality(len(crops), generator).to(crops)
             q = (crops / interpolate(log_step, quality).exp()[:, :, None, None]).round()
             bits = self(q, q, quality)
             loss = (bits * rate_weight(quality)).sum() / crops[:, 0].numel()

@@ -34,12 +34,14 @@ class Plan:
         title: above plots and page.
         anchor: the curve that others are compared with: a name without its quality; by default jpeg, if it is there.
         readme: columns of the README's table.
+        name: of its file, and of its section in a README; no key of the file.
     """
 
     models: tuple[str, ...]
     title: str = ""
     anchor: str | None = None
     readme: tuple[str, ...] = ("bpp", "psnr", "ms_ssim")
+    name: str = ""
 
 
 def read_plan(path: Path) -> Plan:
@@ -52,13 +54,15 @@ def read_plan(path: Path) -> Plan:
         found = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: {error}") from None
-    known = {field.name for field in fields(Plan)}
+    known = {field.name for field in fields(Plan)} - {"name"}
     if not isinstance(found, dict) or not set(found) <= known or not found.get("models"):
         raise ValueError(f"{path}: expected models, and perhaps {', '.join(sorted(known - {'models'}))}")
     for key, value in found.items():
-        words = value if isinstance(value, list) and key in ("models", "readme") else [value]
-        if not all(isinstance(word, str) for word in words) or (words is not value and key in ("models", "readme")):
-            expected = "a list of words" if key in ("models", "readme") else "a word"
+        if key in ("models", "readme"):
+            expected, right = "a list of words", isinstance(value, list) and all(isinstance(v, str) for v in value)
+        else:
+            expected, right = "a word", isinstance(value, str)
+        if not right:
             raise ValueError(f"{path}: {key}: expected {expected}; found {value!r}")
     settings: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
     unknown = set(settings.get("readme", ())) - results.TITLES.keys()
@@ -66,10 +70,17 @@ def read_plan(path: Path) -> Plan:
         raise ValueError(
             f"{path}: readme: no columns {', '.join(sorted(unknown))}; there are {', '.join(results.TITLES)}"
         )
-    return Plan(**settings)
+    return Plan(**settings, name=path.stem)
 
 
-def evaluate(plan: Plan, data: Path, out: Path | None, jobs: int | None = None, timing: bool = True) -> list[str]:
+def evaluate(
+    plan: Plan,
+    data: Path,
+    out: Path | None = None,
+    jobs: int | None = None,
+    timing: bool = True,
+    readme: Path | None = None,
+) -> list[str]:
     """Evaluate, print the tables, write everything to ``out``; return a line for all that was left out.
 
     Args:
@@ -78,10 +89,13 @@ def evaluate(plan: Plan, data: Path, out: Path | None, jobs: int | None = None, 
         out: folder of results, new or of a run to continue; None keeps nothing.
         jobs: processes at a time; by default one per core.
         timing: measure speeds too, alone, after everything else.
+        readme: put the tables there, between the markers of the plan's name, and a plot into ``docs`` beside it.
 
     Raises:
-        ValueError: for a folder without images, or if no contender is left.
+        ValueError: for a folder without images, a README without markers, or if no contender is left.
     """
+    if readme is not None:
+        results.replace_section(readme, plan.name, "")  # before the work, not after it
     jobs = jobs or os.cpu_count() or 1
     left_out: list[str] = []
     contenders: list[Contender] = []
@@ -113,26 +127,12 @@ def evaluate(plan: Plan, data: Path, out: Path | None, jobs: int | None = None, 
                 shown = report.gather(contenders, complete, store, jobs, advance)
             _write(out, title, data.name, rows, points, compared, notes, shown)
             print(f"{out / 'report.html'}: {(out / 'report.html').stat().st_size / 1e6:.1f} MB, opens in any browser")
+        if readme is not None:
+            plot = readme.parent / "docs" / f"{plan.name}_psnr.png"
+            body = f"![{title}](docs/{plot.name})\n\n" + results.to_markdown(points, compared, plan.readme)
+            files.write(plot, plots.rate_distortion(points, "psnr", title, "png"), force=True)
+            files.write(readme, results.replace_section(readme, plan.name, body).encode(), force=True)
         return left_out
-
-
-def write_readme(readme: Path, plan: Plan, name: str, out: Path) -> None:
-    """Put the results of a finished run into a README, between its markers, with the plot beside it.
-
-    Raises:
-        ValueError: if the README lacks the markers.
-    """
-    import csv
-
-    with (out / "codecs.csv").open() as stream:
-        points = [{k: _value(v) for k, v in row.items()} for row in csv.DictReader(stream)]
-    with (out / "compared.csv").open() as stream:
-        compared = [{k: _value(v) for k, v in row.items()} for row in csv.DictReader(stream)]
-    plot = readme.parent / "docs" / f"{name}_psnr.png"
-    body = f"![{plan.title}](docs/{plot.name})\n\n" + results.to_markdown(points, compared, plan.readme)
-    text = results.replace_section(readme, name, body)
-    files.write(plot, (out / "rd_psnr.png").read_bytes(), force=True)
-    files.write(readme, text.encode(), force=True)
 
 
 def _points(
@@ -158,7 +158,7 @@ def _points(
             complete.append(picture)
     if not complete:
         raise ValueError(f"no picture was coded by every contender: {'; '.join(left_out)}")
-    rows = [row for i in range(len(able)) for p in complete for row in [found[p.name][i]]]
+    rows = [found[p.name][i] for i in range(len(able)) for p in complete]
     return results.means(rows), rows, complete
 
 
@@ -236,7 +236,7 @@ def _write(
 
     write("points.csv", results.to_csv(rows))
     write("codecs.csv", results.to_csv(points))
-    write("compared.csv", results.to_csv(compared or [{"name": "", "anchor": "", "metric": "", "percent": ""}]))
+    write("compared.csv", results.to_csv(compared, results.COMPARISON))
     for name, curve in results.curves(points).items():
         write(f"compressai/{name}.json", results.to_compressai(name, curve, data))
     for metric in COMPARED:
@@ -244,15 +244,6 @@ def _write(
             for format in ("png", "svg"):
                 write(f"rd_{metric}.{format}", plots.rate_distortion(points, metric, title, format))
     write("report.html", report.page(title, points, compared, notes, shown))
-
-
-def _value(text: str) -> Any:
-    if text == "":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 @contextmanager

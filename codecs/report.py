@@ -23,8 +23,8 @@ import numpy as np
 from codomain.codecs.baselines import SCALES, Baseline
 from codomain.codecs.contenders import Contender, Ours, label, parse, read_picture
 from codomain.codecs.metrics import decibels, psnr
-from codomain.codecs.results import COMPARED, METRICS, SPEEDS, TITLES, show, show_percent
-from codomain.codecs.sweep import Picture, Row, Store
+from codomain.codecs.results import COMPARED, METRICS, SPEEDS, TITLES, Row, show, show_percent
+from codomain.codecs.sweep import Picture, Store
 from PIL import Image
 
 BUDGET = 56_000_000  # bytes of the page
@@ -49,11 +49,10 @@ def gather(
     pictures = (
         [pictures[i * len(pictures) // PICTURES] for i in range(PICTURES)] if len(pictures) > PICTURES else pictures
     )
-    every = [c for c in contenders if isinstance(c, Ours)]
-    by_name = [
-        sorted((c for c in every if c.name == n), key=lambda c: c.quality or 0) for n in {c.name: 0 for c in every}
-    ]
-    ours = [same[len(same) // 2] for same in by_name]
+    ours = []
+    for name in dict.fromkeys(c.name for c in contenders if isinstance(c, Ours)):
+        same = sorted((c for c in contenders if c.name == name), key=lambda c: c.quality or 0)
+        ours.append(same[len(same) // 2])
     others = [c for c in contenders if not isinstance(c, Ours)]
     rivals = list(dict.fromkeys(c.name for c in others if isinstance(c, Baseline))) if ours else []
     fixed = ours or others
@@ -116,8 +115,7 @@ def page(
         shown: of `gather`.
     """
     columns = ["images", *(c for c in ("bpp", *METRICS) if any(p.get(c) is not None for p in points)),
-               *(c for c in SPEEDS
-                 if any(p.get(c) is not None for p in points))]  # fmt: skip
+               *(c for c in SPEEDS if any(p.get(c) is not None for p in points))]  # fmt: skip
     data = {
         "metrics": [{"key": m, "title": TITLES[m] if m == "psnr" else f"{TITLES[m]}, dB"} for m in COMPARED
                     if any(p.get(m) is not None for p in points)],
@@ -141,11 +139,11 @@ def page(
             for r in compared
         ),
         "data": _embed(data),
-        "pictures": "",
+        "pictures": "".join(
+            f'<script type="application/json" class="picture">{_embed(picture)}</script>\n'
+            for picture in _fitted(shown)
+        ),
     }  # fmt: skip
-    body["pictures"] = "".join(
-        f'<script type="application/json" class="picture">{_embed(picture)}</script>\n' for picture in _fitted(shown)
-    )
     text = Path(__file__).with_name("report.html").read_text()
     return re.sub(r"<!--(\w+)-->", lambda mark: body[mark[1]], text)  # in one pass: no content is searched
 

@@ -21,6 +21,7 @@ TITLES = {
 }  # fmt: skip
 METRICS = ("psnr", "psnr_float", "ssim", "ms_ssim", "haarpsi", "lpips", "dists")
 SPEEDS = ("latents_per_pixel", "encode_mpix_s", "decode_mpix_s", "threads", "start_s", "peak_mb")
+COMPARISON = ("name", "anchor", "metric", "percent", "method", "note")  # the keys of `compare`
 COMPARED = ("psnr", "ms_ssim", "haarpsi")  # the metrics whose curves are drawn and compared
 
 
@@ -82,10 +83,11 @@ def compare(points: Sequence[Row], anchor: str) -> list[Row]:
     return found
 
 
-def to_csv(rows: Sequence[Row]) -> str:
-    """Return rows as CSV; the header has every key that a row has."""
+def to_csv(rows: Sequence[Row], columns: Sequence[str] = ()) -> str:
+    """Return rows as CSV; the header has ``columns`` and every key that a row has."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    header = list(dict.fromkeys((*columns, *(key for row in rows for key in row))))
+    writer = csv.DictWriter(out, header, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()

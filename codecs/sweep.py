@@ -2,7 +2,7 @@
 
     picture --process 1: compress--> file --process 2: decompress--> samples --metrics--> one row
 
-Rows are appended to ``points.jsonl`` as they are found, so a run that was interrupted goes on where it was. Contenders
+Rows are appended to ``points.jsonl`` batch by batch, so a run that was interrupted goes on where it was. Contenders
 and slices of the pictures run in parallel, single-threaded, each with one picture in memory.
 """
 
@@ -28,11 +28,11 @@ import numpy as np
 from codomain.codecs import media
 from codomain.codecs.contenders import Contender, label, read_picture
 from codomain.codecs.metrics import available_metrics, bpp, psnr
+from codomain.codecs.results import Row
 
 BATCH = 12  # pictures of one pair of processes: their samples lie on disk until measured
 DECODED = ".decoded-"  # how the folders of these begin
 TIMED = 3  # pictures whose coding is timed
-Row = dict[str, Any]
 
 
 class Picture(NamedTuple):
@@ -150,7 +150,7 @@ def sweep(
         ThreadPoolExecutor(jobs) as pool,
     ):
         try:
-            done = [pool.submit(_unit, contender, batch, store, meters, advance) for contender, batch in work]
+            done = [pool.submit(_code, contender, batch, store, meters, advance) for contender, batch in work]
             return sorted(line for future in done for line in future.result())
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -197,20 +197,6 @@ def time_codec(contender: Contender, pictures: Sequence[Path]) -> Row:
     }
 
 
-def _unit(
-    contender: Contender,
-    batch: list[Picture],
-    store: Store,
-    meters: ProcessPoolExecutor,
-    advance: Callable[[str], None],
-) -> list[str]:
-    """Code one slice of the pictures; return the failures."""
-    try:
-        return _code(contender, batch, store, meters, advance)
-    except ValueError as error:  # the process itself died: its pictures fail, the sweep goes on
-        return [f"{label(contender)}: {picture.name}: {error}" for picture in batch]
-
-
 def _code(
     contender: Contender,
     batch: list[Picture],
@@ -218,6 +204,7 @@ def _code(
     meters: ProcessPoolExecutor,
     advance: Callable[[str], None],
 ) -> list[str]:
+    """Code one slice of the pictures; return the failures."""
     failures: list[str] = []
     name = label(contender)
     coded = [Path("coded") / name.replace(":", "_") / f"{p.path.stem}_{p.crc}{contender.suffix}" for p in batch]
@@ -257,7 +244,10 @@ def _code(
 def _process(
     job: str, contender: Contender, pairs: list[tuple[Path, Path]], threads: int | None = 1
 ) -> list[dict[str, Any]]:
-    """Run one job of `contenders` in a fresh process; return its lines."""
+    """Run one job of `contenders` in a fresh process; return a line for each pair, and the process's own.
+
+    A process that died failed at all its pairs.
+    """
     environment = dict(os.environ)
     if threads is not None:
         environment |= {key: str(threads) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
@@ -268,7 +258,8 @@ def _process(
     lines = done.stdout.splitlines()
     if done.returncode or len(lines) != len(pairs) + 1:
         last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise ValueError(f"its process ended with exit code {done.returncode}: {last[0]}")
+        died = f"its process ended with exit code {done.returncode}: {last[0]}"
+        return [{"error": died}] * len(pairs) + [{}]
     return [json.loads(line) for line in lines]
 
 

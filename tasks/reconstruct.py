@@ -87,15 +87,9 @@ class Reconstruct(L.LightningModule):
                 parameter.requires_grad_(not decoder_only)
         quality = draw_quality(len(batch)).to(batch) if self.codec.bottleneck.has_rates else None
         output, mse, bpp = self._measure(batch, quality)
-        loss = bpp + self.lmbda * 255**2 / 4 * mse if self.lmbda else mse
-        if quality is not None:
-            octaves = (quality - 50) / QUALITIES_PER_OCTAVE
-            loss = (bpp + self.lmbda * 4**octaves * 255**2 / 4 * mse) * rate_weight(quality)
-        total_loss = loss.mean() + output.loss
-        self.log_dict(
-            {"train/loss": total_loss, "train/bpp": bpp.mean(), "train/psnr": _psnr(mse).mean()}, prog_bar=True
-        )
-        return total_loss
+        loss = self._cost(bpp, mse, quality).mean() + output.loss
+        self.log_dict({"train/loss": loss, "train/bpp": bpp.mean(), "train/psnr": _psnr(mse).mean()}, prog_bar=True)
+        return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Rounded latents; the rate is the density's, bits per pixel; of a codec with many rates, the middle one's."""
@@ -128,6 +122,15 @@ class Reconstruct(L.LightningModule):
         """Mean square error and bits per position, of each signal."""
         output: CodecOutput = self.codec(x, quality)
         return output, (output.x_hat - x).square().flatten(1).mean(1), output.bits / (x[0].numel() / x.shape[1])
+
+    def _cost(self, bpp: Tensor, mse: Tensor, quality: Tensor | None) -> Tensor:
+        """Rate and priced distortion of each signal."""
+        if not self.lmbda:
+            return mse
+        distortion = self.lmbda * 255**2 / 4 * mse
+        if quality is None:
+            return bpp + distortion
+        return (bpp + distortion * 4 ** ((quality - 50) / QUALITIES_PER_OCTAVE)) * rate_weight(quality)
 
     def _write_samples(self, x: Tensor, x_hat: Tensor) -> None:
         """Originals above reconstructions, one PNG for each validation."""

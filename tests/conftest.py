@@ -11,6 +11,7 @@ import torch
 from codomain.codecs.bottleneck import EntropyBottleneck
 from codomain.codecs.synthesis import PacketRefiner
 from codomain.codecs.walloc import WaLLoC
+from codomain.kernels.context import KNOWN, PHASES, Forms
 from PIL import Image
 
 DATA = Path(__file__).parent / "data"
@@ -45,6 +46,22 @@ def small_walloc(ndim: int = 2, channels: int = 3, latent_dim: int = 12, level: 
         torch.nn.init.normal_(net.leave.weight, std=0.02)
     codec.bottleneck.freeze_tables()
     return codec.eval().requires_grad_(False)
+
+
+def random_forms(d: int, seed: int = 0) -> Forms:
+    rng = np.random.default_rng(seed)
+    behind, known = np.tril(np.ones((d, d)), -1)[:, :, None], np.array(KNOWN)[:, None]
+    return Forms(
+        (rng.normal(0, 300, (d, d, 5)) * behind).astype(np.int16),
+        (np.abs(rng.normal(0, 300, (d, d, 5))) * behind).astype(np.int16),
+        (rng.normal(0, 900, (len(PHASES), d, 8)) * known).astype(np.int16),
+        (np.abs(rng.normal(0, 900, (len(PHASES), d, 8))) * known).astype(np.int16),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_forms() -> Callable[..., Forms]:
+    return random_forms
 
 
 @pytest.fixture(scope="session")

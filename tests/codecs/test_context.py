@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,22 +10,25 @@ from codomain.kernels.context import N_TABLES, PHASES, Forms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "kernels"))
-from test_context import random_forms
+MakeModel = Callable[..., ContextModel]
 
 
-def make_model(d: int = 5, floor: int = 400) -> ContextModel:
-    x = np.abs(np.arange(-64, 65))
-    scales = 2.0 ** (np.arange(N_TABLES) // 16 - 7 + np.arange(N_TABLES) // 4 % 4 / 4)
-    counts = (1e9 * np.exp(-x / scales[:, None])).astype(np.int64)
-    floors = np.full((3, len(PHASES), d), floor, np.int32)
-    floors[1] *= 3
-    return ContextModel(random_forms(d), floors, Tables.from_counts(counts, np.full(N_TABLES, -64)))
+@pytest.fixture(scope="module")
+def make_model(make_forms: Callable[..., Forms]) -> MakeModel:
+    def make(d: int = 5, floor: int = 400) -> ContextModel:
+        x = np.abs(np.arange(-64, 65))
+        scales = 2.0 ** (np.arange(N_TABLES) // 16 - 7 + np.arange(N_TABLES) // 4 % 4 / 4)
+        counts = (1e9 * np.exp(-x / scales[:, None])).astype(np.int64)
+        floors = np.full((3, len(PHASES), d), floor, np.int32)
+        floors[1] *= 3
+        return ContextModel(make_forms(d), floors, Tables.from_counts(counts, np.full(N_TABLES, -64)))
+
+    return make
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**31), st.sampled_from([0.1, 2.0, 300.0]))
-def test_round_trip_of_any_symbols(h: int, w: int, seed: int, scale: float) -> None:
+def test_round_trip_of_any_symbols(make_model: MakeModel, h: int, w: int, seed: int, scale: float) -> None:
     model, rng = make_model(), np.random.default_rng(seed)
     symbols = np.round(rng.laplace(0, scale, (5, h, w))).astype(np.int32)
     symbols.flat[rng.integers(symbols.size)] = rng.choice([-(2**30), 2**30])
@@ -34,7 +36,7 @@ def test_round_trip_of_any_symbols(h: int, w: int, seed: int, scale: float) -> N
     assert np.array_equal(model.decode(data, 5, h, w, 200), symbols)
 
 
-def test_both_backends_give_the_same_bytes() -> None:
+def test_both_backends_give_the_same_bytes(make_model: MakeModel) -> None:
     model = make_model()
     symbols = np.round(np.random.default_rng(0).laplace(0, 3, (5, 13, 10))).astype(np.int32)
     data = model.encode(symbols, 77)
@@ -48,7 +50,7 @@ def test_both_backends_give_the_same_bytes() -> None:
         model.encode(symbols[:4], 77)
 
 
-def test_contexts_pay_where_neighbours_tell() -> None:
+def test_contexts_pay_where_neighbours_tell(make_model: MakeModel) -> None:
     """A channel that repeats the one before it costs almost nothing."""
     d = 2
     forms = Forms(*(np.zeros(s, np.int16) for s in ((d, d, 5), (d, d, 5), (len(PHASES), d, 8), (len(PHASES), d, 8))))
@@ -66,7 +68,7 @@ def test_contexts_pay_where_neighbours_tell() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.binary(max_size=400), st.integers(0, 400))
-def test_hostile_bytes(noise: bytes, at: int) -> None:
+def test_hostile_bytes(make_model: MakeModel, noise: bytes, at: int) -> None:
     model = make_model()
     symbols = np.round(np.random.default_rng(0).laplace(0, 3, (5, 6, 7))).astype(np.int32)
     good = model.encode(symbols, 200)
@@ -81,14 +83,14 @@ def test_hostile_bytes(noise: bytes, at: int) -> None:
         assert (outcomes[0] is None) == (data != good)
 
 
-def test_floors_are_interpolated_as_integers() -> None:
+def test_floors_are_interpolated_as_integers(make_model: MakeModel) -> None:
     model = make_model(floor=100)
     assert [int(model.floor(index)[0, 0]) for index in (4, 103, 202, 301, 400)] == [100, 200, 300, 200, 100]
     assert int(model.floor(5)[0, 0]) == 101
 
 
 @pytest.mark.parametrize("wrong", ["floor", "tables"])
-def test_models_that_do_not_fit(wrong: str) -> None:
+def test_models_that_do_not_fit(make_model: MakeModel, wrong: str) -> None:
     model = make_model()
     floors = model.floors * 0 if wrong == "floor" else model.floors
     tables = Tables.from_counts(np.ones((3, 3), np.int64), np.zeros(3, np.int64)) if wrong == "tables" else model.tables

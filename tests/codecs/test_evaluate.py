@@ -121,4 +121,6 @@ def test_readme_by_the_same_command(evaluation: Path, tmp_path: Path, capsys: py
     assert main([*command, "--readme", str(readme), "--out", str(tmp_path / "out")]) == 0
     text = readme.read_text()
     assert "![Two](docs/small_psnr.png)\n\n| codec | bpp | PSNR dB |" in text
+    assert "bytes against" not in text  # there is nothing to compare
+    assert (tmp_path / "out" / "compared.csv").read_text() == "name,anchor,metric,percent,method,note\n"
     assert (tmp_path / "docs" / "small_psnr.png").read_bytes() == (tmp_path / "out" / "rd_psnr.png").read_bytes()

@@ -1,26 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from codomain.kernels import context
-from codomain.kernels.context import FRACTION, KNOWN, MOST, N_TABLES, PHASES, Forms
-
-
-def random_forms(d: int, seed: int = 0) -> Forms:
-    rng = np.random.default_rng(seed)
-    behind, known = np.tril(np.ones((d, d)), -1)[:, :, None], np.array(KNOWN)[:, None]
-    return Forms(
-        (rng.normal(0, 300, (d, d, 5)) * behind).astype(np.int16),
-        (np.abs(rng.normal(0, 300, (d, d, 5))) * behind).astype(np.int16),
-        (rng.normal(0, 900, (len(PHASES), d, 8)) * known).astype(np.int16),
-        (np.abs(rng.normal(0, 900, (len(PHASES), d, 8))) * known).astype(np.int16),
-    )
+from codomain.kernels.context import FRACTION, MOST, N_TABLES, PHASES, Forms
 
 
 @pytest.mark.parametrize(("h", "w"), [(1, 1), (2, 3), (9, 8), (17, 26)])
 @pytest.mark.parametrize("scale", [0.3, 20.0])
-def test_compiled_equals_the_specification(h: int, w: int, scale: float) -> None:
-    d, forms = 6, random_forms(6)
+def test_compiled_equals_the_specification(make_forms: Callable[..., Forms], h: int, w: int, scale: float) -> None:
+    d, forms = 6, make_forms(6)
     rng = np.random.default_rng(1)
     symbols = np.round(rng.laplace(0, scale, (d, h, w))).astype(np.int32)
     symbols[0, 0, 0] = -(2**30)
@@ -35,9 +26,9 @@ def test_compiled_equals_the_specification(h: int, w: int, scale: float) -> None
     assert rows.max() < N_TABLES
 
 
-def test_against_sums_written_out() -> None:
+def test_against_sums_written_out(make_forms: Callable[..., Forms]) -> None:
     """One symbol in the middle of a plane of 3 x 3, in plain Python integers."""
-    d, c, forms = 3, 2, random_forms(3, 5)
+    d, c, forms = 3, 2, make_forms(3, 5)
     q = np.random.default_rng(2).integers(-9, 10, (d, 3, 3)).astype(np.int32)
     phase = next(p for p, one in enumerate(PHASES) if (one.top, one.left) == (1, 1))
     floors = np.full((len(PHASES), d), 123, np.int32)
@@ -59,9 +50,9 @@ def test_against_sums_written_out() -> None:
     assert low <= s / 2**FRACTION < low * 1.25
 
 
-def test_steps_read_a_decoder_s_symbols() -> None:
+def test_steps_read_a_decoder_s_symbols(make_forms: Callable[..., Forms]) -> None:
     """The specification looks at symbols only after they were filled in: an encoder may give them all at once."""
-    forms, floors = random_forms(5), np.full((len(PHASES), 5), 60, np.int32)
+    forms, floors = make_forms(5), np.full((len(PHASES), 5), 60, np.int32)
     symbols = np.round(np.random.default_rng(3).laplace(0, 3, (5, 6, 7))).astype(np.int32)
     filled = np.zeros_like(symbols)
     whole, lazy = (context.steps_reference(q, forms, floors) for q in (symbols, filled))
@@ -87,11 +78,11 @@ def test_every_position_is_coded_once_after_what_it_looks_at() -> None:
                         assert when[a, b] < phase
 
 
-def test_weights_that_look_ahead_or_overflow() -> None:
-    context.check(random_forms(4))
-    ahead = random_forms(4)
+def test_weights_that_look_ahead_or_overflow(make_forms: Callable[..., Forms]) -> None:
+    context.check(make_forms(4))
+    ahead = make_forms(4)
     ahead.value[1, 2, 0] = 1
-    unknown = random_forms(4)
+    unknown = make_forms(4)
     unknown.spread_ring[1, 0, 7] = 1  # below, in a phase that knows corners alone
     for forms in (ahead, unknown):
         with pytest.raises(ValueError, match="not decoded yet"):

@@ -19,3 +19,16 @@ def test_optimizer_has_a_group_for_each_rate(make_codec: Callable[..., WaLLoC]) 
 
 def test_psnr_is_of_signals_in_plus_minus_one() -> None:
     assert _psnr(torch.tensor(0.04)).item() == pytest.approx(20.0)
+
+
+def test_prices_of_many_rates_and_of_none(make_codec: Callable[..., WaLLoC]) -> None:
+    task = Reconstruct(make_codec(), lmbda=0.01)
+    bpp, mse = torch.tensor([2.0, 2.0, 2.0]), torch.tensor([0.001, 0.001, 0.001])
+    quality = torch.tensor([34.0, 50.0, 66.0])
+    distortion = 0.01 * 255**2 / 4 * 0.001
+    assert torch.allclose(task._cost(bpp, mse, None), torch.full((3,), 2 + distortion))
+    expected = torch.tensor([2 * (2 + distortion / 4), 2 + distortion, (2 + distortion * 4) / 2])
+    assert torch.allclose(task._cost(bpp, mse, quality), expected)
+    task.lmbda = 0.0  # as the paper trains: no rate term, whatever the codec
+    assert torch.equal(task._cost(bpp, mse, quality), mse)
+    assert torch.equal(task._cost(bpp, mse, None), mse)
