@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from codomain.codecs.coder import Tables
 from codomain.codecs.context import ContextModel
-from codomain.kernels.context import FRACTION, KNOWN, N_TABLES, PHASES, PLUS, RING, Forms, neighbours, part
+from codomain.kernels.context import FRACTION, KNOWN, N_TABLES, PHASES, PLUS, RING, Forms, part
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -56,24 +56,22 @@ class ContextDensity(nn.Module):
         self, q: Float[Tensor, "b d h w"], quality: Float[Tensor, " b"]
     ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b d h w"]]:
         """Return predicted value and scale of every symbol, in steps."""
-        b, d, h, w = q.shape
-        wide = F.pad(q, (1, 1, 1, 1), mode="reflect" if min(h, w) > 1 else "constant")
+        b, d = q.shape[:2]
+        wide = _mirrored(q)
         value = F.conv2d(wide, self.value * self.mask)
         spread = F.conv2d(wide.abs(), F.softplus(self.spread) * self.mask)
         floor = F.softplus(interpolate(self.floor, quality)).reshape(b, len(PHASES), d)
         values, scales = torch.empty_like(q), torch.empty_like(q)
-        known = F.pad(q, (0, 1, 0, 1))  # what is nowhere is 0
         for phase, one in enumerate(PHASES):
             at = (..., *part(phase))
-            (up, down), (left, right) = neighbours(h, one.top, one), neighbours(w, one.left, one)
-            rows = (up, np.arange(one.top, h, one.stride), down)
-            columns = (left, np.arange(one.left, w, one.stride), right)
-            ring = torch.stack([known[:, :, rows[i + 1]][..., columns[j + 1]] for i, j in RING], 2)
-            own = torch.einsum("bdkhw,dk->bdhw", ring, self.value_ring[phase] * self.known[phase])
-            around = F.softplus(self.spread_ring[phase]) * self.known[phase]
-            own_spread = torch.einsum("bdkhw,dk->bdhw", ring.abs(), around)
-            values[at] = value[at] + own
-            scales[at] = spread[at] + own_spread + floor[:, phase, :, None, None]
+            values[at], scales[at] = value[at], spread[at] + floor[:, phase, :, None, None]
+            if one.distance and values[at].numel():
+                # on the grid of that spacing the ring is next door, and the edges mirror
+                grid = _mirrored(q[..., :: one.distance, :: one.distance])
+                grid = grid[..., one.top // one.distance :, one.left // one.distance :]
+                signed, sizes = self.value_ring[phase], F.softplus(self.spread_ring[phase])
+                values[at] += _ring(grid, signed * self.known[phase])
+                scales[at] += _ring(grid.abs(), sizes * self.known[phase])
         return values, scales + LEAST
 
     @torch.enable_grad()
@@ -149,6 +147,21 @@ def draw_quality(n: int, generator: torch.Generator | None = None) -> Float[Tens
 def rate_weight(quality: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
     """Return what a bit counts at a quality, so that every rate counts the same: rates double every 16."""
     return 2.0 ** ((50 - quality) / 16)
+
+
+def _mirrored(q: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d h2 w2"]:
+    """Extend by one on every side: mirror images, 0 where an axis is one position."""
+    for axis, margin in ((2, (0, 0, 1, 1)), (3, (1, 1, 0, 0))):
+        q = F.pad(q, margin, mode="reflect" if q.shape[axis] > 1 else "constant")
+    return q
+
+
+def _ring(grid: Float[Tensor, "b d h w"], weights: Float[Tensor, "d 8"]) -> Float[Tensor, "b d h2 w2"]:
+    """Sum the neighbours of every second position, in the order of `RING`."""
+    kernel = weights.new_zeros(len(weights), 3, 3)
+    rows, columns = zip(*RING, strict=True)
+    kernel[:, [1 + i for i in rows], [1 + j for j in columns]] = weights
+    return F.conv2d(grid, kernel[:, None], stride=2, groups=len(weights))
 
 
 def _crop(y: Float[Tensor, "d h w"], generator: torch.Generator, side: int = 32) -> Float[Tensor, "d a b"]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 TABLE_FILES = 256  # more would only fill the memory
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif"}
@@ -29,7 +29,8 @@ class Photographs(L.LightningDataModule):
         crop: side of a training crop, pixels.
         val_crop: side of a validation crop, from the middle of a photograph.
         batch_size: crops a step.
-        memory_mb: decoded photographs kept; a larger folder passes through this window.
+        workers: processes that draw crops, each from its own photographs; 0 draws them in this one.
+        memory_mb: decoded photographs kept, by all workers together; a larger folder passes through this window.
         val_share: share kept for validation.
         seed: of the order and the crops.
     """
@@ -40,13 +41,14 @@ class Photographs(L.LightningDataModule):
         crop: int = 128,
         val_crop: int = 256,
         batch_size: int = 8,
+        workers: int = 0,
         memory_mb: int = 1500,
         val_share: float = 0.05,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.crop, self.val_crop, self.batch_size = crop, val_crop, batch_size
-        self.memory_mb, self.seed = memory_mb, seed
+        self.workers, self.memory_mb, self.seed = workers, memory_mb, seed
         files = sorted(p for p in Path(root).rglob("*") if p.suffix.lower() in SUFFIXES)
         if not files:
             raise ValueError(f"{root}: found no photographs ({' '.join(sorted(SUFFIXES))})")
@@ -57,8 +59,8 @@ class Photographs(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Tensor]:
         """An endless stream; a resumed run sees other crops than its beginning did."""
         seed = self.seed + (self.trainer.global_step if self.trainer else 0)
-        crops = _RandomCrops(self.train_files, self.crop, self.memory_mb, seed)
-        return DataLoader(crops, batch_size=self.batch_size)
+        crops = _RandomCrops(self.train_files, self.crop, self.memory_mb // max(1, self.workers), seed)
+        return DataLoader(crops, batch_size=self.batch_size, num_workers=self.workers, pin_memory=torch.cuda.is_available())
 
     def table_dataloader(self) -> DataLoader[Tensor]:
         """The middle of up to `TABLE_FILES` photographs, upright: what the coder's tables are counted on.
@@ -80,7 +82,8 @@ class _RandomCrops(IterableDataset[Tensor]):
         self.files, self.crop, self.memory, self.seed = files, crop, memory_mb << 20, seed
 
     def __iter__(self) -> Iterator[Tensor]:
-        rng = np.random.default_rng(self.seed)
+        worker = get_worker_info()
+        rng = np.random.default_rng(self.seed if worker is None else (self.seed, worker.id))
         order = rng.permutation(len(self.files))
         window: list[np.ndarray] = []
         turn = held = 0

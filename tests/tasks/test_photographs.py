@@ -46,3 +46,14 @@ def test_small_photographs_are_enlarged(folder: Path) -> None:
 def test_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="found no photographs"):
         Photographs(str(tmp_path))
+
+
+def test_workers_draw_crops_of_their_own(folder: Path) -> None:
+    data = Photographs(str(folder), crop=32, batch_size=4, workers=2, val_share=0.0)
+    stream = iter(data.train_dataloader())
+    first, second = next(stream), next(stream)
+    assert first.shape == second.shape == (4, 3, 32, 32)
+    assert not torch.equal(first, second)
+    again = iter(data.train_dataloader())
+    assert torch.equal(first, next(again))
+    assert torch.equal(second, next(again))
