@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from codomain.codecs.coder import Tables, decode_symbols, encode_symbols
+from codomain.kernels.analysis import round_to
 from jaxtyping import Float, Int32, Integer
 from torch import Tensor, nn
 
@@ -44,6 +45,10 @@ class Bottleneck(nn.Module):
     def to_symbols(self, y: Float[Tensor, "b d *grid"], index: int = 0) -> Int32[Tensor, "b d *grid"]:
         """Return the integers that are entropy-coded."""
         raise NotImplementedError
+
+    def steps(self, index: int = 0) -> Float[Tensor, " d"] | None:
+        """Return the steps, if `to_symbols` is no more than rounding to multiples of one step per channel."""
+        return None
 
     def from_symbols(self, symbols: Integer[Tensor, "b d *grid"], index: int = 0) -> Float[Tensor, "b d *grid"]:
         """Return the latents that the integers stand for; of the same scale at every quality."""
@@ -123,7 +128,11 @@ class EntropyBottleneck(Bottleneck):
         Raises:
             ValueError: if a latent is NaN or infinite.
         """
-        return round_to_int(y / self._per_channel(self.log_step.exp(), y))
+        return round_to(y / self._per_channel(self.log_step.exp(), y))
+
+    def steps(self, index: int = 0) -> Float[Tensor, " d"]:
+        """Return the step of each channel."""
+        return self.log_step.exp()
 
     def from_symbols(self, symbols: Integer[Tensor, "b d *grid"], index: int = 0) -> Float[Tensor, "b d *grid"]:
         """Multiply by the steps."""
@@ -221,17 +230,6 @@ def round_and_noise(
     """
     rounded = v + (v.round() - v).detach()
     return rounded, v + torch.rand_like(v) - 0.5 if training else rounded
-
-
-def round_to_int(v: Float[Tensor, "*shape"]) -> Int32[Tensor, "*shape"]:
-    """Round to the nearest integer; values beyond +-2**30 saturate.
-
-    Raises:
-        ValueError: if one is NaN or infinite.
-    """
-    if not torch.isfinite(v).all():
-        raise ValueError("latents must be finite; found NaN or infinity in the signal")
-    return v.round().clamp(-(2.0**30), 2.0**30).to(torch.int32)
 
 
 def step_for(y: Float[Tensor, "n d"], bits: float) -> float:

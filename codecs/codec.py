@@ -8,7 +8,7 @@ Everything runs tile by tile, so that memory does not grow with the signal but f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -19,7 +19,8 @@ from codomain.codecs import bitstream
 from codomain.codecs.bitstream import NO_FLAGS, Flag, Header
 from codomain.codecs.bottleneck import Bottleneck
 from codomain.codecs.coder import BitstreamError
-from jaxtyping import Float, Shaped
+from codomain.kernels.analysis import to_float
+from jaxtyping import Float, Int32, Shaped
 from torch import Tensor, nn
 
 ENCODE_TILE = 192  # latents along each axis analysed at a time
@@ -110,11 +111,7 @@ class Codec(nn.Module):
         """
         self._check_signal(x)
         index = self.quality_index(quality)
-        grid = self._grid(x.shape[2:])
-        y_hat = torch.empty(len(x), self.latent_dim, *grid)
-        for region, symbols in self._analyse(x, grid, index):
-            y_hat[_at(region)] = self.bottleneck.from_symbols(symbols, index)
-        return y_hat
+        return self.bottleneck.from_symbols(self.symbols(x, index), index)
 
     @torch.inference_mode()
     def decode(
@@ -164,9 +161,7 @@ class Codec(nn.Module):
         header = Header(self.kind, self.digest, shape, depth, index, flags)
         self.bottleneck.tables()  # before the threads: it is made once
         grid = self._grid(x.shape[2:])
-        symbols = torch.empty(self.latent_dim, *grid, dtype=torch.int32)
-        for region, part in self._analyse(x, grid, index):
-            symbols[_at(region)] = part[0]
+        symbols = self.symbols(x, index)[0]
 
         def code(region: tuple[slice, ...]) -> bytes:
             return self.bottleneck.encode(symbols[_at(region)].numpy(), index)
@@ -204,6 +199,19 @@ class Codec(nn.Module):
         """Return the signal of a file that `bitstream.read` has parsed."""
         y, space = self._latents(file), self._space(file.header)
         return self._decode(y, space, dtype, DECODE_TILE, file.header.quality, fast)
+
+    def symbols(self, x: Shaped[Tensor, "b c *space"], index: int) -> Int32[Tensor, "b d *grid"]:
+        """Return the integers that a signal is coded as, at a quality index; tile by tile."""
+        grid = self._grid(x.shape[2:])
+        symbols = torch.empty(len(x), self.latent_dim, *grid, dtype=torch.int32)
+        for region in bitstream.tiles(grid, max(grid) if self.analysis_halo is None else ENCODE_TILE):
+            wide, inner = _extended(region, grid, self.analysis_halo)
+            part = to_float(x[_at(slice(r.start * self.stride, r.stop * self.stride) for r in wide)])
+            lacking = [(r.stop - r.start) * self.stride - n for r, n in zip(wide, part.shape[2:], strict=True)]
+            if any(lacking):
+                part = F.pad(part, [m for n in reversed(lacking) for m in (0, n)], mode="replicate")
+            symbols[_at(region)] = self.bottleneck.to_symbols(self.analysis(part)[_at(inner)], index)
+        return symbols
 
     def quality_index(self, quality: float | None) -> int:
         """Return what a file's header says of a quality: four times it, 0 for a codec of one rate.
@@ -245,16 +253,6 @@ class Codec(nn.Module):
         if header.shape[0] != self.channels:
             raise BitstreamError(f"{header.shape[0]} channels; {self.name} has {self.channels}")
         return [header.shape[1]]
-
-    def _analyse(self, x: Tensor, grid: list[int], index: int) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
-        """Yield regions of the grid and their symbols."""
-        for region in bitstream.tiles(grid, max(grid) if self.analysis_halo is None else ENCODE_TILE):
-            wide, inner = _extended(region, grid, self.analysis_halo)
-            part = _to_float(x[_at(slice(r.start * self.stride, r.stop * self.stride) for r in wide)])
-            lacking = [(r.stop - r.start) * self.stride - n for r, n in zip(wide, part.shape[2:], strict=True)]
-            if any(lacking):
-                part = F.pad(part, [m for n in reversed(lacking) for m in (0, n)], mode="replicate")
-            yield region, self.bottleneck.to_symbols(self.analysis(part)[_at(inner)], index)
 
     def _latents(self, file: bitstream.File) -> Tensor:
         grid = self._grid(self._space(file.header))
@@ -324,13 +322,6 @@ def _extended(
 def _at(region: Iterable[slice]) -> tuple[Any, ...]:
     """Index a region of the last axes."""
     return (..., *region)
-
-
-def _to_float(x: Tensor) -> Tensor:
-    if x.dtype == torch.float32:
-        return x
-    scale = 255 if x.dtype == torch.uint8 else 65535
-    return x.to(torch.float32).mul_(2 / scale).sub_(1)
 
 
 def _from_float(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from codomain.codecs.bottleneck import Bottleneck, BottleneckOutput, round_and_noise, round_to_int, step_for
+from codomain.codecs.bottleneck import Bottleneck, BottleneckOutput, round_and_noise, step_for
 from codomain.codecs.coder import Tables
 from codomain.codecs.context import ContextModel
 from codomain.codecs.density import ContextDensity, interpolate
+from codomain.kernels.analysis import round_to
 from codomain.kernels.context import N_TABLES, PHASES, Forms
 from jaxtyping import Float, Int32, Integer
 from torch import Tensor, nn
@@ -65,7 +66,11 @@ class ContextBottleneck(Bottleneck):
         Raises:
             ValueError: if a latent is NaN or infinite.
         """
-        return round_to_int(y / self._step(index))
+        return round_to(y / self._step(index))
+
+    def steps(self, index: int = 0) -> Float[Tensor, " d"]:
+        """Return the step of each channel at a quality."""
+        return self._step(index).flatten()
 
     def from_symbols(self, symbols: Integer[Tensor, "b d h w"], index: int = 0) -> Float[Tensor, "b d h w"]:
         """Multiply by the steps of a quality: the scale of `y`, whatever the quality."""

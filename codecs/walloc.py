@@ -12,8 +12,9 @@ import torch
 from codomain.codecs.bottleneck import Bottleneck
 from codomain.codecs.codec import Codec
 from codomain.codecs.synthesis import AttentionDecoder, PacketRefiner, convolution
+from codomain.kernels.analysis import analyse, takes
 from codomain.kernels.wpt import Mode, iwpt, reach, wpt
-from jaxtyping import Float
+from jaxtyping import Float, Int32, Shaped
 from torch import Tensor
 
 
@@ -56,6 +57,15 @@ class WaLLoC(Codec):
         """Signal to unquantized latents: a linear map; sides are multiples of ``2**level``."""
         y: Tensor = self.encoder(wpt(x, self.level, self.wavelet, self.mode))
         return y
+
+    def symbols(self, x: Shaped[Tensor, "b c *space"], index: int) -> Int32[Tensor, "b d *grid"]:
+        """Signal to integers; of pictures without a float copy of them."""
+        steps = self.bottleneck.steps(index)
+        if steps is None or not takes(x, self.level, self.wavelet):
+            return super().symbols(x, index)
+        assert self.encoder.bias is not None
+        weight = self.encoder.weight.flatten(1) / steps[:, None]
+        return analyse(x, weight, self.encoder.bias / steps, self.level, self.wavelet, self.mode)
 
     def synthesis(
         self, y_hat: Float[Tensor, "b d *grid"], quality: Float[Tensor, " b"] | None = None

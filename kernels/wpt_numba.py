@@ -20,6 +20,7 @@ from threading import Thread
 import numpy as np
 import torch
 from codomain.kernels.compiled import compiled
+from codomain.kernels.matmul_numba import gather
 from jaxtyping import Float
 from numba import uintp
 from torch import Tensor
@@ -37,7 +38,9 @@ def analyse(x: Float[Tensor, "b c h w"], level: int, taps: Taps, periodic: bool)
     side = 1 << level
     planes = x.contiguous().numpy().reshape(b * c, h, w)
     out = np.empty((b * c, side * side, h // side, w // side), np.float32)
-    _run(_analyse, planes.size, b * c * h // side, planes, out, level, *map(tuple, taps), periodic, _natural(level))
+    run_threads(
+        _analyse, planes.size, b * c * h // side, planes, out, level, *map(tuple, taps), periodic, _natural(level)
+    )
     return torch.from_numpy(out).reshape(b, -1, h // side, w // side)
 
 
@@ -48,7 +51,7 @@ def synthesise(X: Float[Tensor, "b d gh gw"], level: int, taps: Taps, periodic: 
     c = d // side**2
     bands = X.contiguous().numpy().reshape(b * c, side * side, gh, gw)
     out = np.empty((b * c, gh * side, gw * side), np.float32)
-    _run(_synthesise, out.size, b * c * gh, bands, out, level, *map(tuple, taps), periodic, _natural(level))
+    run_threads(_synthesise, out.size, b * c * gh, bands, out, level, *map(tuple, taps), periodic, _natural(level))
     return torch.from_numpy(out).reshape(b, c, gh * side, gw * side)
 
 
@@ -62,7 +65,7 @@ def _natural(level: int) -> np.ndarray:
     return index
 
 
-def _run(kernel: Callable[..., None], samples: int, blocks: int, *arguments: object) -> None:
+def run_threads(kernel: Callable[..., None], samples: int, blocks: int, *arguments: object) -> None:
     """Run a kernel over its block rows, on as many threads as torch would use."""
     threads = min(torch.get_num_threads(), 1 + samples // 50_000, blocks)
     cuts = [blocks * i // threads for i in range(threads + 1)]
@@ -77,44 +80,68 @@ def _run(kernel: Callable[..., None], samples: int, blocks: int, *arguments: obj
 @compiled(**OPTIONS)
 def _analyse(first, last, x, out, level, lo, hi, periodic, channels):  # type: ignore[no-untyped-def]
     """Block rows [first, last), counted through all planes."""
-    side, (h, w) = 1 << level, x.shape[1:]
-    gh, gw = h // side, w // side
-    stride = gw + 2 * PAD
-    width = side * stride
-    ring, bands = SPLIT_ROWS * width, (side - 1) * SPLIT_ROWS * width
-    s = np.zeros(bands + 3 * width, np.float32)  # rings of the nodes above the leaves, two band rows, one more
-    flat, at, put = out.reshape(-1), np.empty(9, np.uint64), np.empty(side, np.uint64)
-    have = np.empty(level + 1, np.int64)  # rows that have reached each depth
+    gh, gw = x.shape[1] >> level, x.shape[2] >> level
+    one, zero, s = np.float32(1), np.float32(0), workspace(gw, level)
     while first < last:
         plane, top = first // gh, first % gh
         bottom = min(gh, top + last - first)
         first += bottom - top
-        start, rows = _strip(top, bottom, gh, periodic)
-        rows <<= level
-        have[:] = 0
-        while have[level] < bottom - start:
-            depth = level  # the deepest first, so that rings stay short
-            while depth and not _splittable(have[depth], have[depth - 1], rows >> (depth - 1)):
-                depth -= 1
-            k = have[depth]
-            have[depth] += 1
-            if depth == 0:
-                _deinterleave(x[plane, ((start << level) + k) % h], s, k % SPLIT_ROWS * width, level, stride)
-                continue
-            for node in range(1 << (depth - 1)):
-                source, target = (1 << (depth - 1)) - 1 + node, (1 << depth) - 1 + 2 * node
-                for t in range(9):
-                    row = _extend(2 * k + t - 4, rows >> (depth - 1), False)
-                    at[t] = source * ring + row % SPLIT_ROWS * width
-                if depth < level:
-                    low = target * ring + k % SPLIT_ROWS * width
-                    _split(s, uintp(low), uintp(low + ring), s, at, width, lo, hi)
-                elif k >= top - start:
-                    _split(s, uintp(bands), uintp(bands + width), s, at, width, lo, hi)
-                    for i in range(2):
-                        for f in range(side):
-                            put[f] = ((plane * side * side + channels[2 * node + i, f]) * gh + start + k) * gw
-                        _split_row(s, bands + i * width, bands + 2 * width, flat, put, level, gw, lo, hi, periodic, at)
+        stream(x[plane], top, bottom, gh, gw, level, lo, hi, periodic, one, zero, channels, s, out[plane], None, None)
+
+
+@compiled(**OPTIONS)
+def workspace(gw, level):  # type: ignore[no-untyped-def]
+    """What `stream` works in: rings of the nodes above the leaves, two band rows, one more."""
+    width = (gw + 2 * PAD) << level
+    return np.zeros((((1 << level) - 1) * SPLIT_ROWS + 3) * width, np.float32)
+
+
+@compiled(**OPTIONS)
+def stream(  # type: ignore[no-untyped-def]
+    x, top, bottom, gh, gw, level, lo, hi, periodic, scale, offset, channels, s, out, weights, y
+):
+    """Make packets of block rows [top, bottom) of the plane ``scale * x + offset``, whose last samples repeat.
+
+    They go to out[channel, row]. With ``weights`` (one matrix per node), ``out`` is a place for the bands that come
+    of one node instead, and y[row] gathers the products.
+    """
+    side = 1 << level
+    stride = gw + 2 * PAD
+    width = side * stride
+    ring, bands = SPLIT_ROWS * width, (side - 1) * SPLIT_ROWS * width
+    flat, at, put = out.reshape(-1), np.empty(9, np.uint64), np.empty(side, np.uint64)
+    have = np.zeros(level + 1, np.int64)  # rows that have reached each depth
+    start, rows = _strip(top, bottom, gh, periodic)
+    rows <<= level
+    while have[level] < bottom - start:
+        depth = level  # the deepest first, so that rings stay short
+        while depth and not _splittable(have[depth], have[depth - 1], rows >> (depth - 1)):
+            depth -= 1
+        k = have[depth]
+        have[depth] += 1
+        if depth == 0:
+            row = x[min(((start << level) + k) % (gh << level), x.shape[0] - 1)]
+            _deinterleave(row, s, k % SPLIT_ROWS * width, level, gw, scale, offset)
+            continue
+        for node in range(1 << (depth - 1)):
+            source, target = (1 << (depth - 1)) - 1 + node, (1 << depth) - 1 + 2 * node
+            for t in range(9):
+                row = _extend(2 * k + t - 4, rows >> (depth - 1), False)
+                at[t] = source * ring + row % SPLIT_ROWS * width
+            if depth < level:
+                low = target * ring + k % SPLIT_ROWS * width
+                _split(s, uintp(low), uintp(low + ring), s, at, width, lo, hi)
+            elif k >= top - start:
+                _split(s, uintp(bands), uintp(bands + width), s, at, width, lo, hi)
+                for i in range(2):
+                    for f in range(side):
+                        if weights is None:
+                            put[f] = (channels[2 * node + i, f] * gh + start + k) * gw
+                        else:
+                            put[f] = (i * side + f) * out.shape[1]
+                    _split_row(s, bands + i * width, bands + 2 * width, flat, put, level, gw, lo, hi, periodic, at)
+                if weights is not None:
+                    gather(weights[node], out, y[k - (top - start)])
 
 
 @compiled(**OPTIONS)
@@ -285,11 +312,14 @@ def _merge_row(s, a, b, target, level, gw, lo, hi, periodic, at):  # type: ignor
 
 
 @compiled(**OPTIONS)
-def _deinterleave(row, s, a, level, stride):  # type: ignore[no-untyped-def]
+def _deinterleave(row, s, a, level, gw, scale, offset):  # type: ignore[no-untyped-def]
     for p in range(1 << level):
-        start, phase, step = uintp(a + p * stride + PAD), uintp(p), uintp(1 << level)
-        for q in range(uintp(len(row) >> level)):
-            s[start + q] = row[q * step + phase]
+        start, phase, step = uintp(a + p * (gw + 2 * PAD) + PAD), uintp(p), uintp(1 << level)
+        whole = len(row) >> level
+        for q in range(uintp(whole)):
+            s[start + q] = np.float32(row[q * step + phase]) * scale + offset
+        for q in range(uintp(whole), uintp(gw)):
+            s[start + q] = np.float32(row[min((q << level) + p, len(row) - 1)]) * scale + offset
 
 
 @compiled(**OPTIONS)
