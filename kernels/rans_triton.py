@@ -78,9 +78,7 @@ def _decode_kernel(  # type: ignore[no-untyped-def]
         ahead = done + lanes + lane
         next_inside = (lane < lanes) & (ahead < n)
         next_row = tl.load(rows + ahead, mask=next_inside, other=0)
-        column, x, cursor = decode_group(
-            x, row, inside, words, n_words, cursor, freqs, starts, slots, width, PRECISION
-        )
+        column, x, cursor = decode_group(x, row, inside, words, n_words, cursor, freqs, starts, slots, width, PRECISION)
         tl.store(columns + done + lane, column.to(tl.uint16), mask=inside)
         row, inside = next_row, next_inside
         done += lanes
@@ -207,9 +205,7 @@ def encode(
     return unpadded(states, lanes), np.split(kept, starts_of(n_words)[1:]) if b else []
 
 
-def columns_of(
-    symbols: Int32[Tensor, " n"], rows: UInt16[Tensor, " n"], tables: Tables
-) -> UInt16[Tensor, " n"]:
+def columns_of(symbols: Int32[Tensor, " n"], rows: UInt16[Tensor, " n"], tables: Tables) -> UInt16[Tensor, " n"]:
     """Return the table column of each symbol, the last (the escape's) where no table holds it."""
     columns = torch.empty(len(symbols), dtype=torch.uint16, device=symbols.device)
     if len(symbols):

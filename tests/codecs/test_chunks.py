@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from codomain.codecs.bottleneck import EntropyBottleneck
+from codomain.codecs.coder import BitstreamError, Tables
+from codomain.codecs.context import ContextModel
+from codomain.codecs.context_bottleneck import ContextBottleneck
+from codomain.kernels.context import N_TABLES, PHASES, Forms
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before the first import of triton: its kernels then run on CPU tensors
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+GRIDS = [(3, 4), (1, 2), (5, 6)]
+
+
+def laplace(d: int) -> list[torch.Tensor]:
+    rng = np.random.default_rng(0)
+    parts = [torch.from_numpy(np.round(rng.laplace(0, 5, (d, *grid))).astype(np.int32)) for grid in GRIDS]
+    parts[2][d - 1, 2, 2] = -(2**30)
+    return [part.to(DEVICE) for part in parts]
+
+
+def plain() -> EntropyBottleneck:
+    rng = np.random.default_rng(1)
+    bottleneck = EntropyBottleneck(3)
+    tables = Tables.from_counts(rng.integers(0, 9, (3, 25)), np.full(3, -12))
+    bottleneck.freqs, bottleneck.offsets = torch.from_numpy(tables.freqs), torch.from_numpy(tables.offsets)
+    return bottleneck
+
+
+def in_context(forms: Forms) -> ContextBottleneck:
+    rng = np.random.default_rng(1)
+    bottleneck = ContextBottleneck(2, anchors=2)
+    tables = Tables.from_counts(rng.integers(0, 9, (N_TABLES, 25)), np.full(N_TABLES, -12))
+    floors = rng.integers(1, 900, (2, len(PHASES), 2)).astype(np.int32)
+    bottleneck._keep(ContextModel(forms, floors, tables))
+    return bottleneck
+
+
+@pytest.mark.parametrize("kind", ["plain", "contexts"])
+def test_payloads_are_those_of_the_cpu(make_forms: Callable[..., Forms], kind: str) -> None:
+    bottleneck = plain() if kind == "plain" else in_context(make_forms(2))
+    index = 0 if kind == "plain" else 101
+    symbols = laplace(bottleneck.channels)
+    data = bottleneck._encode_on_gpu(symbols, index)
+    assert data == bottleneck.encode_chunks([part.cpu() for part in symbols], index)
+    assert max(map(len, data)) > 60
+    for back in (
+        bottleneck._decode_on_gpu(data, GRIDS, index, DEVICE),
+        list(bottleneck.decode_chunks(data, GRIDS, index, torch.device("cpu"))),
+    ):
+        assert all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(back, symbols, strict=True))
+    damaged = (data[2][:-2], data[2] + b"\0\0", data[2][:-4] + b"\x12\x34\x56\x78", b"\0" + data[2][-60:], data[2][:3])
+    for hostile in damaged:
+        with pytest.raises(BitstreamError):
+            bottleneck._decode_on_gpu([hostile], GRIDS[2:], index, DEVICE)
+        with pytest.raises(BitstreamError):
+            bottleneck.decode(hostile, GRIDS[2], index)
