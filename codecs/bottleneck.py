@@ -85,7 +85,7 @@ class Bottleneck(nn.Module):
             yield from self._decode_on_gpu(data, grids, index, device) if data else ()
             return
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            yield from pool.map(lambda *chunk: torch.from_numpy(self.decode(*chunk, index)), data, grids)
+            yield from pool.map(lambda chunk, grid: torch.from_numpy(self.decode(chunk, grid, index)), data, grids)
 
     def _encode_on_gpu(self, symbols: Sequence[Tensor], index: int) -> list[bytes]:
         from codomain.codecs import chunks
