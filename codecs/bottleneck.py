@@ -68,7 +68,8 @@ class Bottleneck(nn.Module):
         """Return the payload of every chunk: all at once where they lie on a GPU, else a thread each."""
         self.tables()  # before the threads: it is made once
         if symbols[0].is_cuda:
-            return self._encode_on_gpu(symbols, index)
+            with torch.cuda.device(symbols[0].device):
+                return self._encode_on_gpu(symbols, index)
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # the coder leaves the interpreter free
             return list(pool.map(lambda part: self.encode(part.numpy(), index), symbols))
 
@@ -82,7 +83,9 @@ class Bottleneck(nn.Module):
         """
         self.tables()
         if device.type == "cuda":
-            yield from self._decode_on_gpu(data, grids, index, device) if data else ()
+            with torch.cuda.device(device):
+                parts = self._decode_on_gpu(data, grids, index, device) if data else []
+            yield from parts
             return
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             yield from pool.map(lambda chunk, grid: torch.from_numpy(self.decode(chunk, grid, index)), data, grids)

@@ -3,7 +3,8 @@
     x --analysis--> y --bottleneck--> y_hat --synthesis--> x_hat        tensors: encode, decode
     x ------------> symbols --coder--> chunks --bitstream--> bytes      files: compress, decompress
 
-Everything runs tile by tile, so that memory does not grow with the signal but for the signal itself.
+Everything runs tile by tile, so that memory does not grow with the signal but for the signal itself; and where the
+weights lie, `Codec.to` moves them.
 """
 
 from __future__ import annotations
