@@ -6,7 +6,7 @@ y --forward--> y_hat, bits, loss                   (training: a learned density 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from typing import Any, NamedTuple
@@ -75,8 +75,8 @@ class Bottleneck(nn.Module):
 
     def decode_chunks(
         self, data: Sequence[bytes], grids: Sequence[Sequence[int]], index: int, device: torch.device
-    ) -> Iterator[Int32[Tensor, " d *_"]]:
-        """Yield the symbols of every chunk, on a device: all at once if it is a GPU, else a thread each.
+    ) -> list[Float[Tensor, " 1 d *_"]]:
+        """Return the latents of every chunk, on a device: all at once if it is a GPU, else a thread each.
 
         Raises:
             BitstreamError: if the bytes of one are not such a payload.
@@ -85,10 +85,13 @@ class Bottleneck(nn.Module):
         if device.type == "cuda":
             with torch.cuda.device(device):
                 parts = self._decode_on_gpu(data, grids, index, device) if data else []
-            yield from parts
-            return
+                return [self.from_symbols(part[None], index) for part in parts]
+
+        def read(chunk: bytes, grid: Sequence[int]) -> Tensor:
+            return self.from_symbols(torch.from_numpy(self.decode(chunk, grid, index))[None], index)
+
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            yield from pool.map(lambda chunk, grid: torch.from_numpy(self.decode(chunk, grid, index)), data, grids)
+            return list(pool.map(torch.inference_mode()(read), data, grids))
 
     def _encode_on_gpu(self, symbols: Sequence[Tensor], index: int) -> list[bytes]:
         from codomain.codecs import chunks
