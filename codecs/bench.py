@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from codomain.codecs import bitstream
+from codomain.codecs.bottleneck import Bottleneck, EntropyBottleneck
 from codomain.codecs.codec import Codec
 from codomain.codecs.coder import Tables, decode_symbols, encode_symbols
 from codomain.codecs.load import load, names
@@ -142,6 +143,42 @@ def _rans() -> Iterator[Contender]:
         _agree("compressai", density.decompress(strings, (n, 1)), x)
         yield Contender("encode, 12 x 49152", "compressai", lambda: density.compress(x), amount, "symbols")
         yield Contender("decode", "compressai", lambda: density.decompress(strings, (n, 1)), amount, "symbols")
+    if torch.cuda.is_available():
+        yield from _rans_on_gpu(symbols, tables)
+
+
+def _rans_on_gpu(symbols: np.ndarray, tables: Tables) -> Iterator[Contender]:
+    plain = EntropyBottleneck(len(tables))
+    plain.freqs, plain.offsets = torch.from_numpy(tables.freqs), torch.from_numpy(tables.offsets)
+    yield from _on_gpu("128 chunks of 12 x 49152", plain, [torch.from_numpy(symbols)] * 128, 0)
+    codec = load("walloc-rgb-4x")
+    picture, index = torch.from_numpy(_test_picture(1024, 1536)).permute(2, 0, 1)[None], codec.quality_index(None)
+    y = codec.encode(picture)
+    latents = codec.bottleneck.to_symbols(y, index)[0]
+    parts = [latents[:, rows, columns] for rows, columns in bitstream.tiles(y.shape[2:], bitstream.CHUNK["image"])]
+    for n in (4, 64):  # of that picture, and as of a larger one
+        yield from _on_gpu(f"{n} chunks of walloc-rgb-4x", codec.bottleneck, parts * (n // len(parts)), index)
+
+
+def _on_gpu(name: str, bottleneck: Bottleneck, parts: list[Tensor], index: int) -> Iterator[Contender]:
+    """Coding of many chunks, all at once on a GPU, beside a thread a chunk: from and to integers on the device."""
+    device, processor = torch.device("cuda"), torch.device("cpu")
+    grids, there = [part.shape[1:] for part in parts], [part.to(device) for part in parts]
+    data, amount = bottleneck.encode_chunks(parts, index), sum(part.numel() for part in parts) / 1e6
+    back = bottleneck._decode_on_gpu(data, grids, index, device)
+    if data != bottleneck.encode_chunks(there, index) or not all(map(torch.equal, there, back)):
+        raise ValueError("codomain: the GPU and the CPU give different results")
+
+    def decode(device: torch.device) -> None:
+        bottleneck.decode_chunks(data, grids, index, device)
+        torch.cuda.synchronize()
+
+    gpu = f"codomain, {torch.cuda.get_device_name()}"
+    for library, run, symbols in ((gpu, device, there), ("codomain, CPU", processor, parts)):
+        yield Contender(
+            f"encode, {name}", library, partial(bottleneck.encode_chunks, symbols, index), amount, "symbols"
+        )
+        yield Contender(f"decode, {name}", library, partial(decode, run), amount, "symbols")
 
 
 def _codec() -> Iterator[Contender]:

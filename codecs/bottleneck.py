@@ -7,6 +7,7 @@ y --forward--> y_hat, bits, loss                   (training: a learned density 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from typing import Any, NamedTuple
 
@@ -67,6 +68,48 @@ class Bottleneck(nn.Module):
         """
         tables = self.tables()
         return decode_symbols(data, tables, prod(grid)).reshape(len(tables), *grid)
+
+    def encode_chunks(self, symbols: Sequence[Int32[Tensor, " d *_"]], index: int = 0) -> list[bytes]:
+        """Return the payload of every chunk: all at once where they lie on a GPU, else a thread each."""
+        self.tables()  # before the threads: it is made once
+        if symbols[0].is_cuda:
+            with torch.cuda.device(symbols[0].device):
+                return self._encode_on_gpu(symbols, index)
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # the coder leaves the interpreter free
+            return list(pool.map(lambda part: self.encode(part.numpy(), index), symbols))
+
+    def decode_chunks(
+        self, data: Sequence[bytes], grids: Sequence[Sequence[int]], index: int, device: torch.device
+    ) -> list[Float[Tensor, " 1 d *_"]]:
+        """Return the latents of every chunk, on a device: all at once if it is a GPU, else a thread each.
+
+        Raises:
+            BitstreamError: if the bytes of one are not such a payload.
+        """
+        self.tables()
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                parts = self._decode_on_gpu(data, grids, index, device) if data else []
+                return [self.from_symbols(part[None], index) for part in parts]
+
+        def read(chunk: bytes, grid: Sequence[int]) -> Tensor:
+            return self.from_symbols(torch.from_numpy(self.decode(chunk, grid, index))[None], index)
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            return list(pool.map(torch.inference_mode()(read), data, grids))
+
+    def _encode_on_gpu(self, symbols: Sequence[Tensor], index: int) -> list[bytes]:
+        from codomain.codecs import chunks
+
+        return chunks.encode_symbols([part.flatten(1) for part in symbols], self.tables())
+
+    def _decode_on_gpu(
+        self, data: Sequence[bytes], grids: Sequence[Sequence[int]], index: int, device: torch.device
+    ) -> list[Tensor]:
+        from codomain.codecs import chunks
+
+        parts = chunks.decode_symbols(data, self.tables(), [prod(grid) for grid in grids], device)
+        return [part.unflatten(1, tuple(grid)) for part, grid in zip(parts, grids, strict=True)]
 
     def start(self, y: Float[Tensor, "b d *grid"], bits: float | None = None) -> None:
         """Set the parameters from sample latents before training; ``bits`` is the wanted rate per position."""

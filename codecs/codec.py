@@ -3,16 +3,15 @@
     x --analysis--> y --bottleneck--> y_hat --synthesis--> x_hat        tensors: encode, decode
     x ------------> symbols --coder--> chunks --bitstream--> bytes      files: compress, decompress
 
-Everything runs tile by tile, so that memory does not grow with the signal but for the signal itself.
+Everything runs tile by tile, so that memory does not grow with the signal but for the signal itself; and where the
+weights lie, `Codec.to` moves them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from codomain.codecs import bitstream
@@ -67,6 +66,11 @@ class Codec(nn.Module):
     def __init__(self, bottleneck: Bottleneck) -> None:
         super().__init__()
         self.bottleneck = bottleneck
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie, and what is made with them; a GPU codes all chunks of a file at once."""
+        return next(self.parameters()).device
 
     def analysis(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d *grid"]:
         """Signal to unquantized latents (g_a); sides are multiples of `stride`."""
@@ -159,15 +163,10 @@ class Codec(nn.Module):
         shape = (*reversed(x.shape[2:]),) if self.kind == "image" else (x.shape[1], x.shape[2], sample_rate)
         index = self.quality_index(quality)
         header = Header(self.kind, self.digest, shape, depth, index, flags)
-        self.bottleneck.tables()  # before the threads: it is made once
         grid = self._grid(x.shape[2:])
         symbols = self.symbols(x, index)[0]
-
-        def code(region: tuple[slice, ...]) -> bytes:
-            return self.bottleneck.encode(symbols[_at(region)].numpy(), index)
-
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # the coder leaves the interpreter free
-            chunks = list(pool.map(code, bitstream.tiles(grid, bitstream.CHUNK[self.kind])))
+        regions = bitstream.tiles(grid, bitstream.CHUNK[self.kind])
+        chunks = self.bottleneck.encode_chunks([symbols[_at(region)] for region in regions], index)
         return bitstream.write(header, chunks, sections)
 
     def decompress(
@@ -203,10 +202,10 @@ class Codec(nn.Module):
     def symbols(self, x: Shaped[Tensor, "b c *space"], index: int) -> Int32[Tensor, "b d *grid"]:
         """Return the integers that a signal is coded as, at a quality index; tile by tile."""
         grid = self._grid(x.shape[2:])
-        symbols = torch.empty(len(x), self.latent_dim, *grid, dtype=torch.int32)
+        symbols = torch.empty(len(x), self.latent_dim, *grid, dtype=torch.int32, device=self.device)
         for region in bitstream.tiles(grid, max(grid) if self.analysis_halo is None else ENCODE_TILE):
             wide, inner = _extended(region, grid, self.analysis_halo)
-            part = to_float(x[_at(slice(r.start * self.stride, r.stop * self.stride) for r in wide)])
+            part = to_float(x[_at(slice(r.start * self.stride, r.stop * self.stride) for r in wide)].to(self.device))
             lacking = [(r.stop - r.start) * self.stride - n for r, n in zip(wide, part.shape[2:], strict=True)]
             if any(lacking):
                 part = F.pad(part, [m for n in reversed(lacking) for m in (0, n)], mode="replicate")
@@ -264,31 +263,29 @@ class Codec(nn.Module):
             raise BitstreamError(
                 f"quality index {index}; {self.name} has {'4 to 400' if self.bottleneck.has_rates else 0}"
             )
-        self.bottleneck.tables()
-
-        def read(region: tuple[slice, ...], chunk: bytes | None) -> None:
-            size = [r.stop - r.start for r in region]
+        sizes = [[r.stop - r.start for r in region] for region in regions]
+        intact = [(chunk, size) for chunk, size in zip(file.chunks, sizes, strict=True) if chunk is not None]
+        parts = self.bottleneck.decode_chunks([c for c, _ in intact], [s for _, s in intact], index, self.device)
+        read, y_hat = iter(parts), torch.empty(1, self.latent_dim, *grid, device=self.device)
+        for region, chunk, size in zip(regions, file.chunks, sizes, strict=True):
             if chunk is None:
-                symbols = np.zeros((self.latent_dim, *size), np.int32)
+                grey = torch.zeros(1, self.latent_dim, *size, dtype=torch.int32, device=self.device)
+                y_hat[_at(region)] = self.bottleneck.from_symbols(grey, index)
             else:
-                symbols = self.bottleneck.decode(chunk, size, index)
-            y_hat[_at(region)] = self.bottleneck.from_symbols(torch.from_numpy(symbols)[None], index)
-
-        y_hat = torch.empty(1, self.latent_dim, *grid)
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(torch.inference_mode()(read), regions, file.chunks))
+                y_hat[_at(region)] = next(read)
         return y_hat
 
     def _decode(
         self, y: Tensor, space: list[int], dtype: torch.dtype, tile: int, index: int, fast: bool = False
     ) -> Tensor:
-        x_hat = torch.empty(len(y), self.channels, *space, dtype=dtype)
+        x_hat = torch.empty(len(y), self.channels, *space, dtype=dtype, device=self.device)
         grid = list(y.shape[2:])
         side = max(grid) if self.synthesis_halo is None else tile
-        quality = torch.full((len(y),), index / 4) if self.bottleneck.has_rates else None
+        quality = torch.full((len(y),), index / 4, device=self.device) if self.bottleneck.has_rates else None
         for region in bitstream.tiles(grid, side):
             wide, inner = _extended(region, grid, self.synthesis_halo)
-            part = self.preview(y[_at(wide)]) if fast else self.synthesis(y[_at(wide)], quality)
+            given = y[_at(wide)].to(self.device)
+            part = self.preview(given) if fast else self.synthesis(given, quality)
             inner = tuple(slice(r.start * self.stride, r.stop * self.stride) for r in inner)
             target = x_hat[_at(slice(r.start * self.stride, r.stop * self.stride) for r in region)]
             source = part[_at(inner)]

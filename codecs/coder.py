@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from codomain.kernels import context, rans
 from codomain.kernels.context import Forms
-from jaxtyping import Int32, Integer, Shaped
+from jaxtyping import Int32, Integer, Shaped, UInt16, UInt32
 
 Ints = npt.NDArray[Any]  # integers; what is not is refused in words
 INT32 = np.iinfo(np.int32)
@@ -166,9 +166,7 @@ class Encoder:
         tables, run = self.tables, rans.encode_reference if self.reference else rans.encode
         lanes = rans.lanes_for(len(columns))
         states, words = run(columns, rows, tables.all_freqs, tables.starts, tables.inverses, tables.precision, lanes)
-        head = write_varint(len(self.escapes)) + bytes(self.escapes)
-        little = (states.astype("<u4", copy=False), words.astype("<u2", copy=False))
-        return b"".join((head, *(part.tobytes() for part in little)))
+        return _payload(bytes(self.escapes), states, words)
 
 
 class Decoder:
@@ -220,16 +218,25 @@ class Decoder:
 
     def pop_all(self, symbols: Int32[np.ndarray, "d h w"], forms: Forms, floors: Int32[np.ndarray, "p d"]) -> None:
         """Fill ``symbols`` with all of the payload, each with the table that `kernels/context.py` chooses."""
-        n = sum(byte < 0x80 for byte in self.escapes)  # the last bytes of varints
-        values, self.next_escape = _read_varints(self.escapes, 0, n)
-        tables = self.tables
+        values, tables = self.take_escapes(), self.tables
         self.cursor, taken = context.decode(
-            self.words, self.states, np.array(values, np.int32),
+            self.words, self.states, values,
             (tables.all_freqs, tables.starts, tables.slots, tables.offsets), tables.precision, forms, floors, symbols,
         )  # fmt: skip
         self.position = symbols.size
-        if taken != n or self.cursor > self.n_words:
+        if taken != len(values) or self.cursor > self.n_words:
             raise BitstreamError("payload is damaged: it does not hold the symbols that it announces")
+
+    def take_escapes(self) -> Int32[np.ndarray, " e"]:
+        """Return all values that stand for escaped symbols, for a backend that decodes all at once."""
+        n = sum(byte < 0x80 for byte in self.escapes)  # the last bytes of varints
+        values, self.next_escape = _read_varints(self.escapes, 0, n)
+        return np.array(values, np.int32)
+
+    def settle(self, cursor: int, states: UInt32[np.ndarray, " lanes"]) -> None:
+        """Check where another backend ended that decoded all of the payload."""
+        self.cursor, self.states, self.position = cursor, states, self.total
+        self.finish()
 
     def finish(self) -> None:
         """Check that nothing is left and every lane is back at its start."""
@@ -268,6 +275,18 @@ def write_varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def write_payload(
+    escaped: Int32[np.ndarray, " e"], states: UInt32[np.ndarray, " lanes"], words: UInt16[np.ndarray, " m"]
+) -> bytes:
+    """Return a payload of escaped symbols, in coding order, and of what `kernels/rans.py` encoded."""
+    return _payload(_write_varints(escaped), states, words)
+
+
+def _payload(escapes: bytes, states: np.ndarray, words: np.ndarray) -> bytes:
+    little = (states.astype("<u4", copy=False), words.astype("<u2", copy=False))
+    return b"".join((write_varint(len(escapes)), escapes, *(part.tobytes() for part in little)))
 
 
 def _write_varints(symbols: Int32[np.ndarray, " n"]) -> bytes:

@@ -89,6 +89,18 @@ class ContextBottleneck(Bottleneck):
         height, width = grid
         return self.model().decode(data, self.channels, height, width, index)
 
+    def _encode_on_gpu(self, symbols: Sequence[Tensor], index: int) -> list[bytes]:
+        from codomain.codecs import chunks
+
+        return chunks.encode_in_context(symbols, self.model(), index)
+
+    def _decode_on_gpu(
+        self, data: Sequence[bytes], grids: Sequence[Sequence[int]], index: int, device: torch.device
+    ) -> list[Tensor]:
+        from codomain.codecs import chunks
+
+        return chunks.decode_in_context(data, self.model(), [(h, w) for h, w in grids], index, device)
+
     def start(self, y: Float[Tensor, "b d h w"], bits: float | None = None) -> None:
         """One step for all channels at quality 50, such that a position of ``y`` costs about ``bits`` without
         contexts; `QUALITIES_PER_OCTAVE` from there; density fitted.

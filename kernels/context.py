@@ -17,7 +17,7 @@ The value is rounded; its remainder and the spread choose the table, and the sig
 A neighbour outside the chunk is its mirror image: for the channel itself the one on the other side, for channels
 before it the one across the edge; where that is outside too, 0. Symbols enter the forms clipped to +-`MOST`.
 No number can overflow: `check` bounds the weights. Here is the specification, in numpy; `context_numba.py` is the
-same, compiled.
+same, compiled, and `context_triton.py`, all chunks of a file at once on a GPU.
 """
 
 from __future__ import annotations

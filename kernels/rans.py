@@ -11,7 +11,8 @@ for i = 0, 1, 2, ...; all lanes read from the one sequence of 16-bit words. Enco
 x = 2**16 in every lane, with the inverse steps: a decoder that ends elsewhere was given other bytes.
 
 `encode_reference` and `decode_reference` are the specification, in numpy, one group of lanes at a time;
-`encode` and `decode` run compiled and give the same bytes.
+`encode` and `decode` run compiled and give the same bytes; `rans_triton.py` gives them too, many payloads at once on a
+GPU.
 
 Source: Duda, "Asymmetric numeral systems", 2013; interleaving: Giesen, "Interleaved entropy coders", 2014.
 """
