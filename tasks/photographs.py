@@ -60,7 +60,9 @@ class Photographs(L.LightningDataModule):
         """An endless stream; a resumed run sees other crops than its beginning did."""
         seed = self.seed + (self.trainer.global_step if self.trainer else 0)
         crops = _RandomCrops(self.train_files, self.crop, self.memory_mb // max(1, self.workers), seed)
-        return DataLoader(crops, batch_size=self.batch_size, num_workers=self.workers, pin_memory=torch.cuda.is_available())
+        return DataLoader(
+            crops, batch_size=self.batch_size, num_workers=self.workers, pin_memory=torch.cuda.is_available()
+        )
 
     def table_dataloader(self) -> DataLoader[Tensor]:
         """The middle of up to `TABLE_FILES` photographs, upright: what the coder's tables are counted on.
