@@ -4,7 +4,7 @@ Most symbols are 0, so what channels say of later ones is not summed up but hand
 products to the sums of the five positions that look at it, for `LANES` channels at once. Of the channel itself there
 are three grids: every fourth, second, single row and column. On these all neighbours are at distance 1, and a phase is
 every other row and column. A grid has a frame of mirrored symbols, and holds the odd columns of a row (from -1) before
-the even ones, so that the positions of a phase, and each of their neighbours, lie side by side: vectors for the compiler.
+the even ones: the positions of a phase, and each of their neighbours, lie side by side, as vectors.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Work(NamedTuple):
     spread: np.ndarray  # (h * w,) the spread; then twice the table, and 1 more for a mirrored symbol
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def add_product(typing: Any, sums: Any, at: Any, weights: Any, start: Any, q: Any) -> Any:
     """``sums[at : at + LANES] += weights[start : start + LANES] * q``, a vector: so short a loop would stay scalar."""
 

@@ -7,7 +7,7 @@ from codomain.kernels.context import FRACTION, N_TABLES, PHASES
 
 def test_places_are_those_of_the_specification() -> None:
     """A position and its neighbours, on the grid of its phase and on the plane."""
-    assert context_numba.PHASES == len(PHASES)
+    assert len(PHASES) == context_numba.PHASES
     for phase, one in enumerate(PHASES):
         assert context_numba.on_the_plane(phase) == (one.top, one.left, one.stride)
         assert one.distance in (0, 4 >> context_numba.place(phase)[0])
