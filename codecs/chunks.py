@@ -16,7 +16,7 @@ import torch
 from codomain.codecs.coder import BitstreamError, Decoder, Tables, write_payload
 from codomain.codecs.context import ContextModel
 from codomain.kernels import context_triton, rans_triton
-from codomain.kernels.rans import lanes_for
+from codomain.kernels.rans import inverses, lanes_for
 from jaxtyping import Int32, UInt16
 from torch import Tensor
 
@@ -89,9 +89,8 @@ def decode_in_context(
 @lru_cache(maxsize=4)
 def on_device(tables: Tables, device: torch.device) -> rans_triton.Tables:
     """Return tables where the kernels read them; those used last are kept there."""
-    arrays = (tables.all_freqs, tables.starts, tables.inverses, tables.slots, tables.offsets)
-    freqs, starts, inverses, slots, offsets = (torch.from_numpy(a).to(device) for a in arrays)
-    return rans_triton.Tables(freqs, starts, inverses, slots, offsets, tables.precision)
+    arrays = (tables.all_freqs, tables.starts, inverses(tables.all_freqs), tables.slots, tables.offsets)
+    return rans_triton.Tables(*(torch.from_numpy(a).to(device) for a in arrays), tables.precision)
 
 
 def _weights(

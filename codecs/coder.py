@@ -105,9 +105,9 @@ class Tables:
         return np.ascontiguousarray(ends - self.all_freqs)
 
     @cached_property
-    def inverses(self) -> npt.NDArray[np.uint64]:
-        """(c, k + 1) reciprocals of the frequencies."""
-        return rans.inverses(self.all_freqs)
+    def entries(self) -> npt.NDArray[np.uint64]:
+        """(c, k + 1, 2) what the encoder needs of each column."""
+        return rans.entries(self.all_freqs, self.starts)
 
     @cached_property
     def slots(self) -> npt.NDArray[np.uint16]:
@@ -149,24 +149,25 @@ class Encoder:
         self.tables = tables
         self.reference = _is_reference(backend)
         self.steps: list[tuple[np.ndarray, np.ndarray]] = []
-        self.escapes = bytearray()
 
     def push(self, symbols: Int32[np.ndarray, " n"], rows: Integer[np.ndarray, " n"]) -> None:
         """Append symbols; rANS codes backwards, so the work is done in `finish`."""
-        rows = _check_rows(rows, symbols, self.tables)
-        columns, escaped = rans.columns_of(symbols, rows, self.tables.offsets, self.tables.all_freqs)
-        if escaped:
-            self.escapes += _write_varints(symbols[columns == self.tables.escape])
-        self.steps.append((columns, rows))
+        self.steps.append((symbols, _check_rows(rows, symbols, self.tables)))
 
     def finish(self) -> bytes:
         """Return the payload."""
-        columns = _concatenate([c for c, _ in self.steps])
-        rows = _concatenate([r for _, r in self.steps])
-        tables, run = self.tables, rans.encode_reference if self.reference else rans.encode
-        lanes = rans.lanes_for(len(columns))
-        states, words = run(columns, rows, tables.all_freqs, tables.starts, tables.inverses, tables.precision, lanes)
-        return _payload(bytes(self.escapes), states, words)
+        symbols = _concatenate([s for s, _ in self.steps], np.int32)
+        rows = _concatenate([r for _, r in self.steps], np.uint16)
+        tables, lanes = self.tables, rans.lanes_for(len(symbols))
+        if self.reference:
+            columns, _ = rans.columns_of(symbols, rows, tables.offsets, tables.all_freqs)
+            escaped = symbols[columns == tables.escape]
+            states, words = rans.encode_reference(
+                columns, rows, tables.all_freqs, tables.starts, tables.precision, lanes
+            )
+        else:
+            states, words, escaped = rans.encode(symbols, rows, tables.offsets, tables.entries, tables.precision, lanes)
+        return write_payload(escaped, states, words)
 
 
 class Decoder:
@@ -281,10 +282,7 @@ def write_payload(
     escaped: Int32[np.ndarray, " e"], states: UInt32[np.ndarray, " lanes"], words: UInt16[np.ndarray, " m"]
 ) -> bytes:
     """Return a payload of escaped symbols, in coding order, and of what `kernels/rans.py` encoded."""
-    return _payload(_write_varints(escaped), states, words)
-
-
-def _payload(escapes: bytes, states: np.ndarray, words: np.ndarray) -> bytes:
+    escapes = _write_varints(escaped)
     little = (states.astype("<u4", copy=False), words.astype("<u2", copy=False))
     return b"".join((write_varint(len(escapes)), escapes, *(part.tobytes() for part in little)))
 
@@ -308,8 +306,9 @@ def _rows(c: int, n: int) -> npt.NDArray[np.uint16]:
     return np.repeat(np.arange(c, dtype=np.uint16), n)
 
 
-def _concatenate(arrays: list[np.ndarray]) -> npt.NDArray[np.uint16]:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays or [np.zeros(0, np.uint16)])
+def _concatenate(arrays: list[np.ndarray], dtype: type) -> Ints:
+    joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays or [np.zeros(0, dtype)])
+    return np.ascontiguousarray(joined, dtype)
 
 
 def _check_rows(rows: Ints, symbols: Ints, tables: Tables) -> npt.NDArray[np.uint16]:

@@ -59,7 +59,6 @@ OCTAVES = 14  # of the spread, from 2**-7 of a step to 2**7
 STEPS = 4  # tables an octave
 REMAINDERS = 4  # tables a step of the spread
 N_TABLES = OCTAVES * STEPS * REMAINDERS
-_PASSES = np.array(PHASES, np.int64)  # for the compiler
 
 
 class Forms(NamedTuple):
@@ -173,7 +172,7 @@ def choose(
     from codomain.kernels import context_numba
 
     rows, coded = np.empty(symbols.size, np.uint16), np.empty(symbols.size, np.int32)
-    context_numba.choose(symbols, *forms, floors, _PASSES, FRACTION, MOST, rows, coded)
+    context_numba.choose(symbols, *forms, floors, FRACTION, MOST, rows, coded)
     return rows, coded
 
 
@@ -203,6 +202,6 @@ def decode(
     from codomain.kernels import context_numba
 
     cursor, taken = context_numba.decode(
-        words, states, escapes, *tables, precision, *forms, floors, _PASSES, FRACTION, MOST, symbols
+        words, states, escapes, *tables, precision, *forms, floors, FRACTION, MOST, symbols
     )
     return int(cursor), int(taken)

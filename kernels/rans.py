@@ -32,24 +32,23 @@ def lanes_for(n: int) -> int:
 
 
 def encode(
-    columns: UInt16[np.ndarray, " n"],
+    symbols: Int32[np.ndarray, " n"],
     rows: UInt16[np.ndarray, " n"],
-    freqs: UInt32[np.ndarray, "c k"],
-    starts: UInt32[np.ndarray, "c k"],
-    inverses: UInt64[np.ndarray, "c k"],
+    offsets: Int32[np.ndarray, " c"],
+    entries: UInt64[np.ndarray, "c k 2"],
     precision: int,
     lanes: int,
-) -> tuple[UInt32[np.ndarray, " lanes"], UInt16[np.ndarray, " m"]]:
-    """Code column ``columns[i]`` of table ``rows[i]``; return the states and the words for `decode`.
+) -> tuple[UInt32[np.ndarray, " lanes"], UInt16[np.ndarray, " m"], Int32[np.ndarray, " e"]]:
+    """Code each symbol with table ``rows[i]``; return the states and the words for `decode`, and what is escaped.
 
-    ``inverses`` are those of `inverses`, which a caller keeps with its tables.
+    ``entries`` are those of `entries`, which a caller keeps with its tables; ``lanes`` a power of two.
     """
     from codomain.kernels import rans_numba
 
-    words = np.empty(len(columns) + 1, np.uint16)
+    words, escaped = np.empty(len(symbols) + 1, np.uint16), np.empty(len(symbols), np.int32)
     states = np.full(lanes, START, np.uint32)
-    first = rans_numba.encode(columns, rows, freqs, starts, inverses, precision, states, words)
-    return states, words[first:]
+    first, free = rans_numba.encode(symbols, rows, offsets, entries, precision, states, words, escaped)
+    return states, words[first:], escaped[free:]
 
 
 def decode(
@@ -100,16 +99,25 @@ def inverses(freqs: UInt32[np.ndarray, "c k"]) -> UInt64[np.ndarray, "c k"]:
     return m << np.uint64(8) | s
 
 
+def entries(freqs: UInt32[np.ndarray, "c k"], starts: UInt32[np.ndarray, "c k"]) -> UInt64[np.ndarray, "c k 2"]:
+    """Return what an encoder needs of each column, side by side: m of `inverses` (0 where the table does not hold
+    the column), and ``freq << 32 | start << 8 | s``.
+    """
+    packed = inverses(freqs)
+    f, start = freqs.astype(np.uint64), starts.astype(np.uint64)
+    m = np.where(f > 0, packed >> np.uint64(8), np.uint64(0))
+    return np.stack([m, f << np.uint64(32) | start << np.uint64(8) | packed & np.uint64(0xFF)], -1)
+
+
 def encode_reference(
     columns: UInt16[np.ndarray, " n"],
     rows: UInt16[np.ndarray, " n"],
     freqs: UInt32[np.ndarray, "c k"],
     starts: UInt32[np.ndarray, "c k"],
-    inverses: UInt64[np.ndarray, "c k"] | None,
     precision: int,
     lanes: int,
 ) -> tuple[UInt32[np.ndarray, " lanes"], UInt16[np.ndarray, " m"]]:
-    """`encode`, as specified; it divides, without inverses."""
+    """`encode` of the columns that `columns_of` gives, as specified; it divides, without inverses."""
     f, s = freqs[rows, columns].astype(np.uint64), starts[rows, columns].astype(np.uint64)
     x = np.full(lanes, START, np.uint64)
     p = np.uint64(precision)
@@ -166,11 +174,11 @@ def columns_of(
     freqs: UInt32[np.ndarray, "c k"],
 ) -> tuple[UInt16[np.ndarray, " n"], int]:
     """Return the table column of each symbol, the last (the escape's) where no table holds it, and their number."""
-    from codomain.kernels import rans_numba
-
-    columns = np.empty(len(symbols), np.uint16)
-    escaped = rans_numba.columns_of(symbols, rows, offsets, freqs, columns)
-    return columns, int(escaped)
+    escape = freqs.shape[1] - 1
+    columns = symbols.astype(np.int64) - offsets[rows]
+    held = (columns >= 0) & (columns < escape)
+    held[held] = freqs[rows[held], columns[held]] > 0
+    return np.where(held, columns, escape).astype(np.uint16), int((~held).sum())
 
 
 def symbols_of(

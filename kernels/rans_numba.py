@@ -7,33 +7,39 @@ from __future__ import annotations
 
 import numpy as np
 from codomain.kernels.compiled import compiled
-from numba import uint64
+from numba import int64, uint64
 
 OPTIONS = {"boundscheck": False}
 
 
 @compiled(**OPTIONS)
-def encode(columns, rows, freqs, starts, inverses, precision, states, words):  # type: ignore[no-untyped-def]
-    """Fill ``words`` from its end; return the index of the first one. ``words[0]`` is scratch."""
-    lanes, n = uint64(len(states)), uint64(len(columns))
-    p, one, low16 = uint64(precision), uint64(1), uint64(0xFFFF)
-    whole, room = one << p, uint64(32) - p
-    last = uint64(len(words)) - one  # where the next word goes; unsigned indices need no wrap-around
-    lane = (n - one) % lanes
+def encode(symbols, rows, offsets, entries, precision, states, words, escaped):  # type: ignore[no-untyped-def]
+    """Fill ``words`` and ``escaped`` from their ends; return the indices of the first ones. ``words[0]`` is scratch."""
+    lanes, n, width = uint64(len(states)), uint64(len(symbols)), uint64(entries.shape[1])
+    p, one, low8, low16, low24 = uint64(precision), uint64(1), uint64(0xFF), uint64(0xFFFF), uint64(0xFFFFFF)
+    whole, room, escape = one << p, uint64(32) - p, width - one
+    flat = entries.reshape(-1, 2)
+    last, free = uint64(len(words)) - one, uint64(len(escaped))  # where the next word goes; unsigned: no wrap-around
     for j in range(n):
         i = n - one - uint64(j)
-        row, column = rows[i], columns[i]
-        f, inverse = uint64(freqs[row, column]), inverses[row, column]
+        row = uint64(rows[i])
+        column = uint64(int64(symbols[i]) - int64(offsets[row]))  # below the first: beyond the last
+        at = row * width + min(column, escape)
+        if column >= escape or flat[at, 0] == 0:
+            at = row * width + escape
+            free -= one
+            escaped[free] = symbols[i]
+        inverse, rest = flat[at, 0], flat[at, 1]
+        f, lane = rest >> uint64(32), i & (lanes - one)
         x = uint64(states[lane])
         # no branch: which lanes emit is noise, and half of such branches would be mispredicted
         full = uint64(x >= f << room)
         words[last] = np.uint16(x & low16)
         last -= full
         x >>= full << uint64(4)
-        q = (x * (inverse >> uint64(8))) >> (inverse & uint64(0xFF))
-        states[lane] = np.uint32(x + q * (whole - f) + uint64(starts[row, column]))
-        lane = lanes - one if lane == uint64(0) else lane - one
-    return last + one
+        q = (x * inverse) >> (rest & low8)
+        states[lane] = np.uint32(x + q * (whole - f) + (rest >> uint64(8) & low24))
+    return last + one, free
 
 
 @compiled(**OPTIONS)
@@ -69,19 +75,4 @@ def symbols_of(columns, rows, offsets, escape, symbols):  # type: ignore[no-unty
     for i in range(len(columns)):
         symbols[i] = offsets[rows[i]] + np.int32(columns[i])
         escaped += columns[i] == escape
-    return escaped
-
-
-@compiled(**OPTIONS)
-def columns_of(symbols, rows, offsets, freqs, columns):  # type: ignore[no-untyped-def]
-    """Fill ``columns``; return how many are the escape."""
-    escape = freqs.shape[1] - 1
-    escaped = 0
-    for i in range(len(symbols)):
-        row = rows[i]
-        column = np.int64(symbols[i]) - np.int64(offsets[row])
-        if column < 0 or column >= escape or freqs[row, column] == 0:
-            column = escape
-            escaped += 1
-        columns[i] = column
     return escaped

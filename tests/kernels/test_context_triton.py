@@ -41,7 +41,7 @@ def case(make_forms: Callable[..., Forms], device: torch.device, monkeypatch: py
     symbols[0][0] = 999
     payloads = [model.encode(q, INDEX, "numpy") for q in symbols]
     weights = context_triton.Forms(*(torch.from_numpy(w).to(device) for w in forms))
-    arrays = (tables.all_freqs, tables.starts, tables.inverses, tables.slots, tables.offsets)
+    arrays = (tables.all_freqs, tables.starts, rans.inverses(tables.all_freqs), tables.slots, tables.offsets)
     there = rans_triton.Tables(*(torch.from_numpy(a).to(device) for a in arrays), 14)
     return Case(model, symbols, payloads, (weights, torch.from_numpy(model.floor(INDEX)).to(device)), there)
 
@@ -75,7 +75,7 @@ def test_groups_of_lanes_that_two_phases_share(case: Case) -> None:
     decoders, escapes = [], []
     for lanes in (2, 16):
         decoder = Decoder(case.payloads[2], tables, q.size)
-        decoder.states, words = rans.encode_reference(columns, rows, tables.all_freqs, tables.starts, None, 14, lanes)
+        decoder.states, words = rans.encode_reference(columns, rows, tables.all_freqs, tables.starts, 14, lanes)
         decoder.words, decoder.n_words = np.append(words, np.uint16(0)), len(words)
         decoders.append(decoder)
         escapes.append(coded[columns == tables.escape])
