@@ -169,10 +169,11 @@ def choose(
     symbols: Int32[np.ndarray, "d h w"], forms: Forms, floors: Int32[np.ndarray, "p d"]
 ) -> tuple[UInt16[np.ndarray, " n"], Int32[np.ndarray, " n"]]:
     """Return the table and the coded integer of every symbol, in coding order; compiled."""
-    from codomain.kernels import context_numba
+    from codomain.kernels import context_numba, context_sums_numba
 
     rows, coded = np.empty(symbols.size, np.uint16), np.empty(symbols.size, np.int32)
-    context_numba.choose(symbols, *forms, floors, FRACTION, MOST, rows, coded)
+    work = context_sums_numba.prepare(symbols.shape, forms)
+    context_numba.choose(symbols, work, floors, FRACTION, MOST, rows, coded)
     return rows, coded
 
 
@@ -199,9 +200,10 @@ def decode(
     Returns:
         words and escapes that were taken; -1 escapes if there were too few, or a symbol is beyond 2**30.
     """
-    from codomain.kernels import context_numba
+    from codomain.kernels import context_numba, context_sums_numba
 
+    work = context_sums_numba.prepare(symbols.shape, forms)
     cursor, taken = context_numba.decode(
-        words, states, escapes, *tables, precision, *forms, floors, FRACTION, MOST, symbols
+        words, states, escapes, *tables, precision, work, floors, FRACTION, MOST, symbols
     )
     return int(cursor), int(taken)
