@@ -2,15 +2,16 @@
 
     x (uint8, uint16, float32) --wpt--> packets --weight, bias--> round --> int8, int16, int32
 
-The definition is `analyse_reference`. The compiled path never holds the picture, nor its packets, in float32: a few
-rows of them, and the projections of one strip. Its result does not depend on threads or strips.
+The definition is `analyse_reference`. On a CPU, the compiled path never holds the picture, nor its packets, in
+float32: a few rows of them, and the projections of one strip. Its result does not depend on threads or strips.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from codomain.kernels.wpt import Mode, _check, _halves, wpt_reference
+from codomain.kernels.filters import halves
+from codomain.kernels.wpt import Mode, _check, wpt_reference
 from jaxtyping import Float, Integer, Shaped
 from torch import Tensor
 
@@ -40,12 +41,17 @@ def analyse(
         ValueError: for arguments of another shape or dtype; if a latent is NaN or infinite.
     """
     _check_analysis(x, weight, bias, level, wavelet, mode, dtype)
+    numbers = (dtype, limits(dtype), scaling(x.dtype))
     if takes(x, level, wavelet):
         from codomain.kernels import analysis_numba
 
-        return analysis_numba.analyse(
-            x, weight, bias, level, _halves(wavelet)[0], mode == "periodization", dtype, limits(dtype)
-        )
+        periodic = mode == "periodization"
+        return analysis_numba.analyse(x, weight, bias, level, halves(wavelet)[0], periodic, *numbers)
+    if x.is_cuda:
+        from codomain.kernels import analysis_triton
+
+        if analysis_triton.takes(level, wavelet, len(weight)):
+            return analysis_triton.analyse(x, weight, bias, level, wavelet, mode, *numbers)
     return analyse_reference(x, weight, bias, level, wavelet, mode, dtype)
 
 
@@ -70,7 +76,13 @@ def to_float(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Samples as float32: those of uint8 and uint16 scaled to [-1, 1]."""
     if x.dtype == torch.float32:
         return x
-    return x.to(torch.float32).mul_(2 / FULL_SCALE[x.dtype]).sub_(1)
+    scale, offset = scaling(x.dtype)
+    return x.to(torch.float32).mul_(scale).add_(offset)
+
+
+def scaling(dtype: torch.dtype) -> tuple[float, float]:
+    """Factor and offset that bring samples of a type to [-1, 1]."""
+    return (1.0, 0.0) if dtype == torch.float32 else (2 / FULL_SCALE[dtype], -1.0)
 
 
 def round_to(y: Float[Tensor, "*shape"], dtype: torch.dtype = torch.int32) -> Integer[Tensor, "*shape"]:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from codomain.kernels.compiled import compiled
 from codomain.kernels.matmul_numba import COLUMNS, ROWS, packed
-from codomain.kernels.wpt_numba import OPTIONS, Taps, _natural, run_threads, stream, workspace
+from codomain.kernels.wpt import natural
+from codomain.kernels.wpt_numba import OPTIONS, Taps, run_threads, stream, workspace
 from jaxtyping import Float, Integer, Shaped
 from numba import uintp
 from torch import Tensor
@@ -32,19 +33,19 @@ def analyse(
     periodic: bool,
     dtype: torch.dtype,
     limits: tuple[int, int],
+    scaling: tuple[float, float],
 ) -> Integer[Tensor, "b d gh gw"]:
-    """`analyse`; beyond ``limits`` integers saturate.
+    """`analyse` of ``scaling[0] * x + scaling[1]``; beyond ``limits`` integers saturate.
 
     ``taps`` are the halves, centre first, of the analysis filters (5 low, 4 high).
     """
     b, c, h, w = x.shape
     d, side = len(weight), 1 << level
     gh, gw = -(-h // side), -(-w // side)
-    bands = weight.detach().to(torch.float32).numpy().reshape(d, c, -1)[:, :, _natural(level)]
+    bands = weight.detach().to(torch.float32).numpy().reshape(d, c, -1)[:, :, natural(level)]
     nodes = bands.reshape(d, c, side // 2, 2 * side)  # `stream` makes two bands along h at a time, of each all along w
     weights = np.stack([[packed(nodes[:, p, node]) for node in range(side // 2)] for p in range(c)])
-    full = {torch.uint8: 255, torch.uint16: 65535}.get(x.dtype)
-    scale, offset = (np.float32(1), np.float32(0)) if full is None else (np.float32(2 / full), np.float32(-1))
+    scale, offset = map(np.float32, scaling)
     pictures, integers = x.detach().numpy(), torch.empty(b, d, gh, gw, dtype=dtype)
     out, first = integers.numpy(), bias.detach().to(torch.float32).numpy()
     wide, rows = -(-gw // COLUMNS) * COLUMNS, weights.shape[2] * ROWS

@@ -28,17 +28,19 @@ import numpy as np
 import pywt
 import torch
 import torch.nn.functional as F
+from codomain.kernels.filters import check_wavelet, filters, halves
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 Mode = Literal["periodization", "symmetric"]
+HALF = (torch.float16, torch.bfloat16)
 STEP = 3  # levels in one convolution: its taps double with every level
 
 
 def wpt(
     x: Shaped[Tensor, "b c *space"], level: int, wavelet: str = "bior4.4", mode: Mode = "symmetric"
 ) -> Float[Tensor, "b d *grid"]:
-    """Split a signal into wavelet packets; differentiable, float32 or float64.
+    """Split a signal into wavelet packets; differentiable. Float16 and bfloat16 are computed in float32.
 
     Args:
         x: float signal with 1, 2 or 3 axes after batch and channel; each a multiple of ``2**level``.
@@ -58,10 +60,16 @@ def wpt(
         raise ValueError(f"level={level} needs sides divisible by {side}; x is {tuple(x.shape)}")
     if level == 0:
         return x
+    if _is_for_gpu(x, level, wavelet):
+        from codomain.kernels import wpt_triton
+
+        return wpt_triton.analyse(x, level, wavelet, mode)
+    if x.dtype in HALF:
+        return wpt(x.float(), level, wavelet, mode).to(x.dtype)
     if _is_compiled(x, wavelet):
         from codomain.kernels import wpt_numba
 
-        return wpt_numba.analyse(x, level, _halves(wavelet)[0], mode == "periodization")
+        return wpt_numba.analyse(x, level, halves(wavelet)[0], mode == "periodization")
     if level > STEP:
         return wpt(wpt(x, STEP, wavelet, mode), level - STEP, wavelet, mode)
     batch, channels = x.shape[:2]
@@ -88,10 +96,16 @@ def iwpt(
         )
     if level == 0:
         return X
+    if _is_for_gpu(X, level, wavelet):
+        from codomain.kernels import wpt_triton
+
+        return wpt_triton.synthesise(X, level, wavelet, mode)
+    if X.dtype in HALF:
+        return iwpt(X.float(), level, wavelet, mode).to(X.dtype)
     if _is_compiled(X, wavelet):
         from codomain.kernels import wpt_numba
 
-        return wpt_numba.synthesise(X, level, _halves(wavelet)[1], mode == "periodization")
+        return wpt_numba.synthesise(X, level, halves(wavelet)[1], mode == "periodization")
     if level > STEP:
         return iwpt(iwpt(X, level - STEP, wavelet, mode), STEP, wavelet, mode)
     batch, channels = X.shape[0], X.shape[1] // side**ndim
@@ -162,38 +176,22 @@ def reach(level: int, wavelet: str = "bior4.4") -> int:
     return max(len(_axis_map(level, wavelet, "symmetric", inverse).left) >> level for inverse in (False, True))
 
 
-@cache
-def filters(wavelet: str) -> tuple[np.ndarray, ...]:
-    """Return (dec_lo, dec_hi, rec_lo, rec_hi) of PyWavelets, polished to full double precision.
-
-    PyWavelets stores about 12 digits. Newton steps of least norm restore the biorthogonality
-    ``sum_n dec_lo[-n] rec_lo[n + 2k] = delta_k`` to 1e-16; the high-pass filters follow by alternating signs.
-    """
-    dec_lo, dec_hi, rec_lo, rec_hi = (np.array(f) for f in pywt.Wavelet(wavelet).filter_bank)
-    taps = len(dec_lo)
-    a, b = dec_lo[::-1].copy(), rec_lo.copy()
-    signs = np.where(np.arange(taps) % 2 == 0, 1.0, -1.0)
-    s_dec, s_rec = (np.sign(np.dot(signs * f, g)) for f, g in ((rec_lo, dec_hi), (dec_lo, rec_hi)))
-    shifts = range(-(taps // 2) + 1, taps // 2)
-
-    def shifted(v: np.ndarray, k: int) -> np.ndarray:
-        padded = np.pad(v, taps)
-        return padded[taps + 2 * k : 2 * taps + 2 * k]
-
-    for _ in range(4):
-        error = np.array([a @ shifted(b, k) - (k == 0) for k in shifts])
-        rows = [np.r_[shifted(b, k) * (a != 0), shifted(a, -k) * (b != 0)] for k in shifts]
-        step = np.linalg.lstsq(np.array(rows), error, rcond=1e-10)[0]
-        a, b = a - step[:taps], b - step[taps:]
-    return a[::-1].copy(), s_dec * signs * b, b, s_rec * signs * a[::-1]
-
-
 def _extend(index: Tensor, n: int, mode: Mode) -> Tensor:
     """Map indices outside ``[0, n)`` inside; both maps keep parity, n being even."""
     if mode == "periodization":
         return index % n
     index = index % (2 * n - 2)
     return torch.where(index < n, index, 2 * n - 2 - index)
+
+
+@cache
+def natural(level: int) -> np.ndarray:
+    """Channel of (band along h, band along w): their bits interleaved, w's the higher one of each level."""
+    v, h = np.meshgrid(np.arange(1 << level), np.arange(1 << level), indexing="ij")
+    index = np.zeros_like(v)
+    for bit in range(level):
+        index |= (v >> bit & 1) << (2 * bit) | (h >> bit & 1) << (2 * bit + 1)
+    return index
 
 
 class _AxisMap(NamedTuple):
@@ -323,18 +321,19 @@ def _convolve(
     return F.conv3d(x, kernel[:, :, None, :, None], stride=(1, stride, 1), padding=(0, padding, 0))
 
 
+def _is_for_gpu(x: Tensor, level: int, wavelet: str) -> bool:
+    """Whether Triton takes it: one or two axes on a GPU, filters that fit its window."""
+    if not x.is_cuda or x.dim() == 5 or x.dtype == torch.float64:
+        return False
+    from codomain.kernels import wpt_triton
+
+    return bool(wpt_triton.steps(level, wavelet))
+
+
 def _is_compiled(x: Tensor, wavelet: str) -> bool:
     """Whether the compiled CPU path takes it: pictures, outside of training."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not (x.requires_grad and torch.is_grad_enabled())
     return plain and x.dim() == 4 and wavelet == "bior4.4"
-
-
-@cache
-def _halves(wavelet: str) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return ((low, high) of the analysis, of the synthesis) of symmetric filters, from the centre outwards."""
-    dec_lo, dec_hi, rec_lo, rec_hi = (np.trim_zeros(f).astype(np.float32) for f in filters(wavelet))
-    halves = [f[len(f) // 2 :].copy() for f in (dec_lo, dec_hi, rec_lo, rec_hi)]
-    return (halves[0], halves[1]), (halves[2], halves[3])
 
 
 def _to_natural(x: Tensor, channels: int, level: int, ndim: int) -> Tensor:
@@ -361,25 +360,10 @@ def _from_natural(X: Tensor, channels: int, level: int, ndim: int) -> Tensor:
 def _check(x: Tensor, level: int, wavelet: str, mode: str) -> None:
     if x.dim() not in (3, 4, 5):
         raise ValueError(f"a signal is (b, c, *space) with 1 to 3 axes in space; found {tuple(x.shape)}")
-    if x.dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"expected float32 or float64; found {x.dtype}")
+    if x.dtype not in (torch.float32, torch.float64, *HALF):
+        raise ValueError(f"expected float16, bfloat16, float32 or float64; found {x.dtype}")
     if not 0 <= level <= 10:
         raise ValueError(f"level is 0 to 10; found {level}")
     if mode not in ("periodization", "symmetric"):
         raise ValueError(f"mode is 'periodization' or 'symmetric'; found {mode!r}")
-    _check_wavelet(wavelet, mode)
-
-
-@cache
-def _check_wavelet(wavelet: str, mode: str) -> None:
-    if wavelet not in pywt.wavelist(kind="discrete"):
-        raise ValueError(f"wavelet is a discrete PyWavelets name such as 'bior4.4'; found {wavelet!r}")
-    if mode == "periodization":
-        return
-    lo, hi = (np.trim_zeros(np.array(f)) for f in pywt.Wavelet(wavelet).filter_bank[:2])
-    odd = len(lo) % 2 == 1 and len(hi) % 2 == 1
-    if not (odd and np.allclose(lo, lo[::-1]) and np.allclose(hi, hi[::-1])):
-        raise ValueError(
-            f"mode 'symmetric' needs a symmetric pair of odd-length filters (bior2.2, bior4.4, ...); "
-            f"{wavelet!r} has {len(lo)} and {len(hi)} taps"
-        )
+    check_wavelet(wavelet, mode)

@@ -13,7 +13,6 @@ either axis is then a shift of contiguous numbers, so one loop serves both axes 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from itertools import pairwise
 from threading import Thread
 
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from codomain.kernels.compiled import compiled
 from codomain.kernels.matmul_numba import gather
+from codomain.kernels.wpt import natural
 from jaxtyping import Float
 from numba import uintp
 from torch import Tensor
@@ -39,7 +39,7 @@ def analyse(x: Float[Tensor, "b c h w"], level: int, taps: Taps, periodic: bool)
     planes = x.contiguous().numpy().reshape(b * c, h, w)
     out = np.empty((b * c, side * side, h // side, w // side), np.float32)
     run_threads(
-        _analyse, planes.size, b * c * h // side, planes, out, level, *map(tuple, taps), periodic, _natural(level)
+        _analyse, planes.size, b * c * h // side, planes, out, level, *map(tuple, taps), periodic, natural(level)
     )
     return torch.from_numpy(out).reshape(b, -1, h // side, w // side)
 
@@ -51,18 +51,8 @@ def synthesise(X: Float[Tensor, "b d gh gw"], level: int, taps: Taps, periodic: 
     c = d // side**2
     bands = X.contiguous().numpy().reshape(b * c, side * side, gh, gw)
     out = np.empty((b * c, gh * side, gw * side), np.float32)
-    run_threads(_synthesise, out.size, b * c * gh, bands, out, level, *map(tuple, taps), periodic, _natural(level))
+    run_threads(_synthesise, out.size, b * c * gh, bands, out, level, *map(tuple, taps), periodic, natural(level))
     return torch.from_numpy(out).reshape(b, c, gh * side, gw * side)
-
-
-@cache
-def _natural(level: int) -> np.ndarray:
-    """Channel of (band along h, band along w): their bits interleaved, w's the higher one of each level."""
-    v, h = np.meshgrid(np.arange(1 << level), np.arange(1 << level), indexing="ij")
-    index = np.zeros_like(v)
-    for bit in range(level):
-        index |= (v >> bit & 1) << (2 * bit) | (h >> bit & 1) << (2 * bit + 1)
-    return index
 
 
 def run_threads(kernel: Callable[..., None], samples: int, blocks: int, *arguments: object) -> None:
