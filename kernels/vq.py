@@ -56,7 +56,7 @@ def nearest_code(
         ValueError: for shapes, dtypes, devices, a metric or an empty codebook that make no lookup.
     """
     _check(x, codebook, metric)
-    return _search(x, codebook[None, None], metric)[0][:, 0, 0]
+    return _search(x, codebook[None, None], metric, wanted=False)[0][:, 0, 0]
 
 
 def lookup(x: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], metric: Metric = "euclidean") -> Lookup:
@@ -115,10 +115,11 @@ def segment_sums(
         raise ValueError(f"x and codes must be on one device; found {x.device} and {codes.device}")
     if len(codes) and not (int(codes.min()) >= 0 and int(codes.max()) < k):
         raise ValueError(f"codes must be in [0, {k}); found {int(codes.min())} to {int(codes.max())}")
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    sums = torch.zeros(k, x.shape[1], dtype=torch.float64, device=x.device)
-    sums.index_add_(0, codes.long(), x.detach().double())
-    return sums.to(dtype), torch.bincount(codes, minlength=k)
+    from codomain.kernels import vq_numba
+
+    vectors = x.detach().to(torch.promote_types(x.dtype, torch.float32)).contiguous()
+    sums, counts = vq_numba.segment_sums(vectors.numpy(), codes.long().contiguous().numpy(), k)
+    return torch.from_numpy(sums), torch.from_numpy(counts)
 
 
 def search_reference(
@@ -159,18 +160,24 @@ def _distances(x: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], metric: 
 
 
 def _search(
-    x: Tensor, codebooks: Float[Tensor, "g s k d"], metric: Metric
+    x: Tensor, codebooks: Float[Tensor, "g s k d"], metric: Metric, wanted: bool = True
 ) -> tuple[Int64[Tensor, "n g s"], Float[Tensor, "n gd"], Float[Tensor, " n"]]:
-    return search_reference(x, codebooks, metric)
+    """`search_reference`, fast; without quantized vectors and errors unless they are wanted."""
+    dtype = torch.promote_types(torch.promote_types(x.dtype, codebooks.dtype), torch.float32)
+    x, books = x.detach(), codebooks.detach().to(dtype).contiguous()
+    from codomain.kernels import vq_numba
+
+    found = vq_numba.search(x.to(dtype).contiguous().numpy(), books.numpy(), metric == "cosine", wanted)
+    codes, x_hat, error = (torch.from_numpy(array) for array in found)
+    return codes, x_hat, error
 
 
-def _check(x: Tensor, codebook: Tensor, metric: str, groups: int = 1) -> None:
+def _check(x: Tensor, codebook: Tensor, metric: str, groups: int = 0) -> None:
+    """Check for one codebook, or the stages of ``groups``."""
     *_, k, d = codebook.shape if codebook.dim() > 1 else (0, 0)
-    if x.dim() != 2 or codebook.dim() < 2 or x.shape[1] != groups * d:
-        raise ValueError(
-            f"x must be (n, {'d' if groups == 1 else f'{groups} d'}) and the codebook end in (k, d); "
-            f"found {tuple(x.shape)} and {tuple(codebook.shape)}"
-        )
+    if x.dim() != 2 or (groups == 0 and codebook.dim() != 2) or x.shape[1] != max(groups, 1) * d:
+        shape = f"(n, {'d' if groups < 2 else f'{groups} d'}) and the codebook {'(..., k, d)' if groups else '(k, d)'}"
+        raise ValueError(f"x must be {shape}; found {tuple(x.shape)} and {tuple(codebook.shape)}")
     if 0 in codebook.shape or k >= 1 << 31:
         raise ValueError(
             f"a codebook holds 1 to 2**31 - 1 codes of one component or more; found {tuple(codebook.shape)}"
