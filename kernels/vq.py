@@ -3,7 +3,8 @@
     code(x) = argmin_j |x - c_j|^2          euclidean
     code(x) = argmax_j x . c_j / |c_j|      cosine; a zero code has similarity 0
 
-Distances are those of float64 arithmetic, summed over the components in their order; ties go to the lowest index.
+Distances are those of float64 arithmetic; ties go to the lowest index. (Float64 sums of another order, as of another
+device, may break a tie that is exact on paper.)
 A vector with NaN or infinity gets code 0. A code with NaN or infinity is never chosen while there is a finite one.
 
 Several codebooks quantize by turns what the ones before left over (residual stages), and several groups of components
@@ -68,8 +69,8 @@ def lookup(x: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], metric: Metr
         ValueError: as `nearest_code`.
     """
     _check(x, codebook, metric)
-    codes, x_hat, error = _search(x, codebook[None, None], metric)
-    return Lookup(codes[:, 0, 0], x_hat, error, torch.bincount(codes[:, 0, 0], minlength=len(codebook)))
+    codes, x_hat, error, counts = _search(x, codebook[None, None], metric)
+    return Lookup(codes[:, 0, 0], x_hat, error, counts[0, 0])
 
 
 def residual_codes(x: Float[Tensor, "n gd"], codebooks: Float[Tensor, "*g s k d"]) -> ResidualLookup:
@@ -90,7 +91,7 @@ def residual_codes(x: Float[Tensor, "n gd"], codebooks: Float[Tensor, "*g s k d"
         raise ValueError(f"codebooks must be (s, k, d) or (g, s, k, d); found {tuple(codebooks.shape)}")
     books = codebooks if codebooks.dim() == 4 else codebooks[None]
     _check(x, codebooks, "euclidean", len(books))
-    codes, x_hat, _ = _search(x, books, "euclidean")
+    codes, x_hat, *_ = _search(x, books, "euclidean")
     return ResidualLookup(codes if codebooks.dim() == 4 else codes[:, 0], x_hat)
 
 
@@ -99,7 +100,8 @@ def segment_sums(
 ) -> tuple[Float[Tensor, "k d"], Int64[Tensor, " k"]]:
     """Return the sum and the number of the vectors of every code: the statistics of k-means and of moving averages.
 
-    Vectors of a code are added in their order, in float64: the same bits on every run and with any number of threads.
+    Vectors of a code are added in float64, in a fixed order: the same bits on every run and with any number of
+    threads. On a GPU, which would have to wait for a look at them, codes outside [0, k) are left out.
 
     Returns:
         sums, float32 or float64 as ``x``, and counts.
@@ -113,11 +115,16 @@ def segment_sums(
         raise ValueError(f"x must be of a float dtype and codes of an integer one; found {x.dtype} and {codes.dtype}")
     if x.device != codes.device:
         raise ValueError(f"x and codes must be on one device; found {x.device} and {codes.device}")
+    x = x.detach()
+    if x.is_cuda:
+        from codomain.kernels import vq_triton
+
+        return vq_triton.segment_sums(x, codes, k)
     if len(codes) and not (int(codes.min()) >= 0 and int(codes.max()) < k):
         raise ValueError(f"codes must be in [0, {k}); found {int(codes.min())} to {int(codes.max())}")
     from codomain.kernels import vq_numba
 
-    vectors = x.detach().to(torch.promote_types(x.dtype, torch.float32)).contiguous()
+    vectors = x.to(torch.promote_types(x.dtype, torch.float32)).contiguous()
     sums, counts = vq_numba.segment_sums(vectors.numpy(), codes.long().contiguous().numpy(), k)
     return torch.from_numpy(sums), torch.from_numpy(counts)
 
@@ -161,15 +168,19 @@ def _distances(x: Float[Tensor, "n d"], codebook: Float[Tensor, "k d"], metric: 
 
 def _search(
     x: Tensor, codebooks: Float[Tensor, "g s k d"], metric: Metric, wanted: bool = True
-) -> tuple[Int64[Tensor, "n g s"], Float[Tensor, "n gd"], Float[Tensor, " n"]]:
-    """`search_reference`, fast; without quantized vectors and errors unless they are wanted."""
+) -> tuple[Int64[Tensor, "n g s"], Float[Tensor, "n gd"], Float[Tensor, " n"], Int64[Tensor, "g s k"]]:
+    """`search_reference`, fast; quantized vectors, errors and counts only if they are wanted."""
     dtype = torch.promote_types(torch.promote_types(x.dtype, codebooks.dtype), torch.float32)
     x, books = x.detach(), codebooks.detach().to(dtype).contiguous()
+    if x.is_cuda:
+        from codomain.kernels import vq_triton
+
+        return vq_triton.search(x, books, metric == "cosine", wanted)
     from codomain.kernels import vq_numba
 
     found = vq_numba.search(x.to(dtype).contiguous().numpy(), books.numpy(), metric == "cosine", wanted)
-    codes, x_hat, error = (torch.from_numpy(array) for array in found)
-    return codes, x_hat, error
+    codes, x_hat, error, counts = (torch.from_numpy(array) for array in found)
+    return codes, x_hat, error, counts
 
 
 def _check(x: Tensor, codebook: Tensor, metric: str, groups: int = 0) -> None:

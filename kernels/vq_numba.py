@@ -38,8 +38,13 @@ WORTH = 1 << 20  # multiplications worth a thread
 
 def search(
     x: Shaped[np.ndarray, "n gd"], books: Shaped[np.ndarray, "g s k d"], cosine: bool, wanted: bool
-) -> tuple[Int64[np.ndarray, "n g s"], Shaped[np.ndarray, "n gd"], Shaped[np.ndarray, " n"]]:
-    """Return codes and, if ``wanted``, quantized vectors and squared errors; all of one dtype, float32 or float64."""
+) -> tuple[
+    Int64[np.ndarray, "n g s"], Shaped[np.ndarray, "n gd"], Shaped[np.ndarray, " n"], Int64[np.ndarray, "g s k"]
+]:
+    """Return codes and, if ``wanted``, quantized vectors, squared errors and counts.
+
+    Vectors and codebooks are of one dtype, float32 or float64.
+    """
     (n, width), (g, stages, k, d) = x.shape, books.shape
     codes = np.empty((n, g, stages), np.int64)
     x_hat = np.empty((n if wanted else 0, width), x.dtype)
@@ -58,7 +63,10 @@ def search(
     _search(0, cuts[1], *arguments)
     for thread in others:
         thread.join()
-    return codes, x_hat, error
+    counts = np.zeros((g, stages, k), np.int64)
+    for i, s in np.ndindex(g, stages if wanted else 0):
+        counts[i, s] = np.bincount(codes[:, i, s], minlength=k)
+    return codes, x_hat, error, counts
 
 
 def segment_sums(

@@ -30,8 +30,13 @@ def search(
     """Return codes and, if ``wanted``, quantized vectors, squared errors and counts.
 
     ``books`` are contiguous, float32 or float64; ``x`` has any float dtype and any strides.
+
+    Raises:
+        ValueError: if the codes have more than `MOST` components, which registers would not hold.
     """
     (n, width), (g, stages, k, d) = x.shape, books.shape
+    if d > MOST:
+        raise ValueError(f"codes of at most {MOST} components fit a GPU's registers; found {d}")
     codes = torch.empty(n, g, stages, dtype=torch.int64, device=x.device)
     rows = n if wanted else 0
     x_hat = torch.empty(rows, width, dtype=books.dtype, device=x.device)
@@ -40,7 +45,7 @@ def search(
     if n:
         x = x if x.stride(1) == 1 else x.contiguous()
         pairs, bias, mean, frame = _prepare(books, cosine)
-        launch = _launch(n * g, d)
+        launch = _launch(n * g, d, books.dtype == torch.float64)
         with torch.cuda.device_of(x):
             _search_kernel[triton.cdiv(n, launch.BN), g](
                 x, books, *pairs, bias, mean, frame, codes, x_hat, error, counts, n, k, stages, x.stride(0),
@@ -75,23 +80,27 @@ class Launch(NamedTuple):
     depth: int
 
 
-def _launch(n: int, d: int) -> Launch:
-    """Tiles that fit the registers (no spill on sm_80 and sm_90) and, if there are few vectors, fill the processors."""
+def _launch(n: int, d: int, wide: bool = False) -> Launch:
+    """Tiles that fit the registers; smaller ones for few vectors, so that there is work for all processors."""
     BD = max(16, triton.next_power_of_2(d))
     BN, BK, warps, depth = TILES[BD]
-    if n < 132 * BN:
+    if wide:
+        BN = 16
+    elif n < PROCESSORS * BN:
         BN, warps = max(16, BN // 4), 4
     return Launch(BN, BK, BD, warps, depth)
 
 
-TILES = {  # components: vectors, codes, warps, tiles in flight
-    16: (128, 64, 8, 3), 32: (128, 64, 8, 3), 64: (128, 64, 8, 3), 128: (64, 64, 8, 2), 256: (32, 64, 8, 2),
-    512: (16, 32, 8, 2), 1024: (16, 16, 8, 2),
+PROCESSORS = 132  # of an H100
+TILES = {  # components: vectors, codes, warps, tiles in flight; no spills on sm_80 and sm_90 with float32
+    16: (64, 32, 8, 3), 32: (64, 32, 8, 3), 64: (64, 32, 8, 3), 128: (32, 32, 8, 2), 256: (16, 32, 8, 2),
+    512: (16, 16, 8, 2), 1024: (16, 16, 8, 2),
 }  # fmt: skip
+MOST = max(TILES)
 
 
 def _prepare(books: Float[Tensor, "g s k d"], cosine: bool) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor, Tensor]:
-    """Return centred and scaled codes, as pairs of float16; biases, float32; means, as books; (scale, C), float32."""
+    """Return centred and scaled codes, as pairs of float16; biases, float32; means and (scale, C), as books."""
     finite = books.isfinite().all(-1, keepdim=True)
     c = torch.where(finite, books.double(), 0.0)
     mean = (c.sum(2, keepdim=True) / finite.sum(2, keepdim=True).clamp_min(1)).to(books.dtype)
@@ -103,20 +112,16 @@ def _prepare(books: Float[Tensor, "g s k d"], cosine: bool) -> tuple[tuple[Tenso
         scale, by = torch.ones_like(largest), torch.where(norm > 0, 1 / norm, 0.0)
         bias, largest = torch.zeros_like(norm), torch.where(largest.isfinite(), 1.0, torch.inf)
     else:
-        scale = _power(largest)
-        by, bias, largest = scale, -0.5 * (norm * scale).square(), largest * scale
+        usable = torch.where(largest.isfinite(), largest, 0.0)
+        exponent, most = usable.frexp().exponent, 126 if books.dtype == torch.float32 else 1000
+        scale = torch.ldexp(torch.ones_like(largest), -exponent.clamp(-most, most))  # C is 1/2 to 1, but for extremes
+        by, bias = scale, -0.5 * (norm * scale).square()
+        largest = torch.where(exponent.abs() <= most, largest * scale, torch.inf)
     bias = torch.where(finite, bias, -torch.inf)
     c = c * by
     high = c.half()
-    frame = torch.cat((scale, largest), -1)[:, :, 0].float().contiguous()
+    frame = torch.cat((scale, largest), -1)[:, :, 0].to(books.dtype).contiguous()
     return (high, (c - high.double()).half()), bias[..., 0].float(), mean[:, :, 0].contiguous(), frame
-
-
-def _power(largest: Tensor) -> Tensor:
-    """The powers of two that bring magnitudes to [1/2, 1); 1 for 0 and infinity."""
-    usable = (largest > 0) & largest.isfinite()
-    exponent = torch.where(usable, largest, 1.0).frexp().exponent.clamp_min(-1000)
-    return torch.where(usable, torch.ldexp(torch.ones_like(largest), -exponent), 1.0)
 
 
 @triton.jit
@@ -171,7 +176,7 @@ def _search_kernel(  # type: ignore[no-untyped-def]
     P1, P2,  # (g, stages, k, D) float16: the sum is centred and scaled
     BIAS,  # (g, stages, k) float32: minus half the squared norms of that
     MEAN,  # (g, stages, D), dtype of C
-    FRAME,  # (g, stages, 2) float32: scale, greatest norm
+    FRAME,  # (g, stages, 2), dtype of C: scale, greatest norm
     CODES,  # (n, g, stages) int64
     X_HAT,  # (n, g * D), dtype of C
     ERROR,  # (n, g) float64
@@ -190,7 +195,7 @@ def _search_kernel(  # type: ignore[no-untyped-def]
     for s in range(0, stages):
         stage = (g * stages + s).to(tl.int64)
         book, bias = C + stage * k * D, BIAS + stage * k
-        scale, largest = tl.load(FRAME + 2 * stage), tl.load(FRAME + 2 * stage + 1)
+        scale, largest = tl.load(FRAME + 2 * stage), tl.load(FRAME + 2 * stage + 1).to(tl.float32)
         centred = r - tl.load(MEAN + stage * D + i, mask=i < D, other=0.0)
         finite = (tl.sum(tl.where(r - r == 0, 0, 1), 1) == 0) & (row < n)
         top = tl.max(tl.abs(centred), 1)
