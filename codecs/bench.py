@@ -19,12 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from codomain.codecs import bitstream
 from codomain.codecs.bottleneck import Bottleneck, EntropyBottleneck
 from codomain.codecs.codec import Codec
 from codomain.codecs.coder import Tables, decode_symbols, encode_symbols
 from codomain.codecs.load import load, names
-from codomain.kernels.wpt import iwpt, wpt
+from codomain.kernels.analysis import analyse
+from codomain.kernels.wpt import iwpt, iwpt_by_convolution, wpt, wpt_by_convolution
 from PIL import Image
 from torch import Tensor
 
@@ -117,7 +119,72 @@ def _wpt() -> Iterator[Contender]:
         return planes
 
     _agree("PyWavelets", torch.from_numpy(tree(x.numpy())), periodic)
-    yield Contender("wpt, 3 x 1024 x 1536, level 3", "PyWavelets", lambda: tree(x.numpy()), amount, "Pix")
+    operation = "wpt, 3 x 1024 x 1536, level 3"
+    yield Contender(operation, "PyWavelets", lambda: tree(x.numpy()), amount, "Pix")
+    yield Contender(operation, "torch convolution", partial(wpt_by_convolution, x, 3), amount, "Pix")
+    yield Contender("iwpt", "torch convolution", partial(iwpt_by_convolution, X, 3), amount, "Pix")
+    yield from _analysis((1, 3, 1024, 1536), torch.device("cpu"), 1)
+    if torch.cuda.is_available():
+        yield from _wpt_on_gpu()
+
+
+def _analysis(shape: tuple[int, ...], device: torch.device, times: int) -> Iterator[Contender]:
+    """Pixels to integers, fused and in three steps."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(device)
+    amount, where = times * pixels[:, 0].numel() / 1e6, torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    for latents, rate in ((12, "16x"), (48, "4x")):
+        weight, bias = (torch.randn(n, generator=generator).to(device) for n in ((latents, 192), (latents,)))
+
+        def fused(weight: Tensor = weight, bias: Tensor = bias) -> Tensor:
+            return analyse(pixels, weight, bias, 3, dtype=torch.int8)
+
+        def stepwise(weight: Tensor = weight, bias: Tensor = bias) -> Tensor:
+            y = F.conv2d(wpt(pixels.float().mul_(2 / 255).sub_(1), 3), weight[:, :, None, None], bias)
+            return y.round_().clamp_(-128, 127).to(torch.int8)
+
+        if (fused() != stepwise()).float().mean() > 1e-3:  # a number near a tie may round either way
+            raise ValueError("the fused analysis differs from its steps: no times are shown")
+        operation = f"pixels to int8, {rate}, {where}"
+        yield Contender(operation, "codomain", _repeated(fused, times), amount, "Pix")
+        yield Contender(operation, "wpt, 1x1 convolution, rounding", _repeated(stepwise, times), amount, "Pix")
+
+
+def _wpt_on_gpu() -> Iterator[Contender]:
+    """Eight pictures, more than the cache holds, ten times; the floor is a copy of as many bytes."""
+    shape, times, where = (8, 3, 1024, 1536), 10, torch.cuda.get_device_name()
+    torch.backends.cudnn.allow_tf32 = False  # torch's convolutions are to be as accurate as ours
+    x = (torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1).cuda()
+    X, amount = wpt(x, 3, mode="periodization"), times * x[:, 0].numel() / 1e6
+    copy = torch.empty_like(x)
+    periodic: Any = {"level": 3, "mode": "periodization"}
+    contenders: dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]] = {
+        "codomain": (partial(wpt, x, **periodic), partial(iwpt, X, **periodic)),
+        "torch convolution": (
+            partial(wpt_by_convolution, x, **periodic), partial(iwpt_by_convolution, X, **periodic),
+        ),
+    }  # fmt: skip
+    if _installed("pytorch_wavelets"):
+        forward, inverse = _pytorch_wavelets(x.device)
+        contenders["pytorch_wavelets"] = (partial(forward, x), partial(inverse, X))
+    for library, (split, merge) in contenders.items():
+        _agree(library, split(), X)
+        _agree(library, merge(), x)
+        yield Contender(f"wpt, 8 x 3 x 1024 x 1536, {where}", library, _repeated(split, times), amount, "Pix")
+        yield Contender(f"iwpt, {where}", library, _repeated(merge, times), amount, "Pix")
+    for operation in (f"wpt, 8 x 3 x 1024 x 1536, {where}", f"iwpt, {where}"):
+        yield Contender(operation, "copy (floor)", _repeated(lambda: copy.copy_(x), times), amount, "Pix")
+    yield from _analysis(shape, x.device, times)
+
+
+def _repeated(run: Callable[[], Tensor], times: int) -> Callable[[], None]:
+    def repeat() -> None:
+        for _ in range(times):
+            result = run()
+        if result.is_cuda:
+            torch.cuda.synchronize()
+
+    return repeat
 
 
 def _rans() -> Iterator[Contender]:
@@ -234,13 +301,15 @@ def _entropy_coding(codec: Codec, x: Tensor) -> tuple[Callable[[], object], Call
     return encode, decode
 
 
-def _pytorch_wavelets() -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+def _pytorch_wavelets(
+    device: torch.device | None = None,
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """Return the packet cascade and its inverse as the walloc package writes them."""
     from pytorch_wavelets import DWTForward, DWTInverse
 
     analysis, synthesis = (
-        DWTForward(J=1, mode="periodization", wave="bior4.4"),
-        DWTInverse("bior4.4", "periodization"),
+        DWTForward(J=1, mode="periodization", wave="bior4.4").to(device),
+        DWTInverse("bior4.4", "periodization").to(device),
     )
 
     def forward(x: Tensor) -> Tensor:

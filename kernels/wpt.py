@@ -15,7 +15,8 @@ Band order is "natural": channel ``((c * F + f1) * F + f2) ... `` with ``F = 2**
 the bands stand in PyWavelets' order, 2-D: aa, da (detail along h), ad (along w), dd.
 
 Up to three levels of one axis are one linear map. `wpt` reads that map off `wpt_reference`, and applies it
-as a single strided convolution per axis plus a small dense matrix at either end.
+as a single strided convolution per axis plus a small dense matrix at either end. Pictures on a CPU, outside of
+training, and all signals of one or two axes on a GPU have kernels of their own.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def wpt(
         ValueError: for a side, level, mode, wavelet or dtype that the transform does not admit.
     """
     _check(x, level, wavelet, mode)
-    ndim, side = x.dim() - 2, 1 << level
+    side = 1 << level
     if 0 in x.shape or any(n % side for n in x.shape[2:]):
         raise ValueError(f"level={level} needs sides divisible by {side}; x is {tuple(x.shape)}")
     if level == 0:
@@ -70,8 +71,16 @@ def wpt(
         from codomain.kernels import wpt_numba
 
         return wpt_numba.analyse(x, level, halves(wavelet)[0], mode == "periodization")
+    return wpt_by_convolution(x, level, wavelet, mode)
+
+
+def wpt_by_convolution(
+    x: Shaped[Tensor, "b c *space"], level: int, wavelet: str = "bior4.4", mode: Mode = "symmetric"
+) -> Float[Tensor, "b d *grid"]:
+    """`wpt` in torch alone: on any device, differentiable; the arguments are not checked."""
     if level > STEP:
-        return wpt(wpt(x, STEP, wavelet, mode), level - STEP, wavelet, mode)
+        return wpt_by_convolution(wpt_by_convolution(x, STEP, wavelet, mode), level - STEP, wavelet, mode)
+    ndim, side = x.dim() - 2, 1 << level
     batch, channels = x.shape[:2]
     for axis in range(ndim):
         before, (n, *after) = x.shape[2 : 2 + axis], x.shape[2 + axis :]
@@ -106,8 +115,16 @@ def iwpt(
         from codomain.kernels import wpt_numba
 
         return wpt_numba.synthesise(X, level, halves(wavelet)[1], mode == "periodization")
+    return iwpt_by_convolution(X, level, wavelet, mode)
+
+
+def iwpt_by_convolution(
+    X: Shaped[Tensor, "b d *grid"], level: int, wavelet: str = "bior4.4", mode: Mode = "symmetric"
+) -> Float[Tensor, "b c *space"]:
+    """`iwpt` in torch alone, as `wpt_by_convolution`."""
     if level > STEP:
-        return iwpt(iwpt(X, level - STEP, wavelet, mode), STEP, wavelet, mode)
+        return iwpt_by_convolution(iwpt_by_convolution(X, level - STEP, wavelet, mode), STEP, wavelet, mode)
+    ndim, side = X.dim() - 2, 1 << level
     batch, channels = X.shape[0], X.shape[1] // side**ndim
     x = _from_natural(X, channels, level, ndim)
     for axis in reversed(range(ndim)):

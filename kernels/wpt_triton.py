@@ -105,10 +105,10 @@ def transform(x: Float[Tensor, "b c *space"], by: Map) -> Float[Tensor, "b d *gr
         "TILE": TILE, "WINDOW": WINDOW, "HEAD": HEAD, "CHUNK": CHUNK,
     }  # fmt: skip
     if ndim == 1:
-        rows = len(x) * channels
-        grid = (triton.cdiv(rows, TILE) * triton.cdiv(space[0], TILE),)
+        signals = len(x) * channels
+        grid = (triton.cdiv(signals, TILE) * triton.cdiv(space[0], TILE),)
         _axis_kernel[grid](
-            x.contiguous(), out, columns, rows, space[0], first, reach, skipped, **common, num_warps=AXIS_WARPS
+            x.contiguous(), out, columns, signals, space[0], first, reach, skipped, **common, num_warps=AXIS_WARPS
         )
         return out
     rows, row_skipped = tables(space[0], by, x.device)

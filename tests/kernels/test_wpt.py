@@ -150,3 +150,14 @@ def test_errors_say_what_was_found(call: object, says: str) -> None:
 def test_unknown_mode() -> None:
     with pytest.raises(ValueError, match="found 'wrap'"):
         module._check(torch.zeros(1, 1, 8), 1, "haar", "wrap")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    x = noise(1, 3, 40, 48, dtype=torch.float32).to(dtype)
+    X = wpt(x, 3)
+    assert torch.equal(X, wpt(x.float(), 3).to(dtype))
+    assert torch.equal(iwpt(X, 3), iwpt(X.float(), 3).to(dtype))
+    sound = noise(1, 1, 64, dtype=torch.float32).to(dtype).requires_grad_()
+    wpt(sound, 2).sum().backward()
+    assert sound.grad is not None and sound.grad.dtype == dtype
