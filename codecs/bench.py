@@ -7,6 +7,8 @@ A contender whose output differs from ours where it should not is refused a time
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import io
 import json
 import time
@@ -14,6 +16,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
+from math import prod
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -23,12 +27,15 @@ from codomain.codecs import bitstream
 from codomain.codecs.codec import Codec
 from codomain.codecs.coder import Tables, decode_symbols, encode_symbols
 from codomain.codecs.load import load, names
+from codomain.kernels.vq import nearest_code, residual_codes
 from codomain.kernels.wpt import iwpt, wpt
 from PIL import Image
 from torch import Tensor
 
 ROUNDS = 7
 SLOW_S = 20.0  # a contender that takes longer than this is run once
+LOOKUPS = ((16384, 64, 1024), (16384, 128, 8192), (4096, 8, 65536))  # vectors, components, codes
+STAGES = 4  # of the residual lookup, of the first of these sizes with four times the vectors
 PAUSE_S = 0.02  # OpenMP threads of the library before spin for some milliseconds after their work
 
 
@@ -40,11 +47,12 @@ class Contender(NamedTuple):
     run: Callable[[], Any]
     amount: float  # in millions of the unit
     unit: str
+    peak_mib: float | None = None  # of memory that it takes beside its input and output
 
 
 def bench(subject: str, as_json: bool = False) -> list[dict[str, Any]]:
-    """Measure ``subject``, "wpt", "rans" or "codec"; print a table or one JSON object per row."""
-    contenders = {"wpt": _wpt, "rans": _rans, "codec": _codec}[subject]
+    """Measure ``subject``, "wpt", "vq", "rans" or "codec"; print a table or one JSON object per row."""
+    contenders = {"wpt": _wpt, "vq": _vq, "rans": _rans, "codec": _codec}[subject]
     rows = []
     with torch.inference_mode():
         for group in _grouped(contenders()):
@@ -56,11 +64,12 @@ def bench(subject: str, as_json: bool = False) -> list[dict[str, Any]]:
     from rich.table import Table
 
     title = f"{subject}, {torch.get_num_threads()} threads, median of {ROUNDS} interleaved rounds"
-    table = Table("operation", "library", "ms", "spread", "rate", "ours is faster by", title=title)
+    table = Table("operation", "library", "ms", "spread", "rate", "ours is faster by", "peak MiB", title=title)
     for row in rows:
         table.add_row(
             row["operation"], row["library"], f"{row['ms']:.2f}", f"{row['spread']:.0%}",
             f"{row['rate']:.3g} {row['unit']}", f"{row['ratio']:.1f}x" if row["ratio"] != 1 else "",
+            str(row.get("peak_mib", "")),
         )  # fmt: skip
     Console().print(table)
     return rows
@@ -91,6 +100,7 @@ def _measure(group: list[Contender]) -> list[dict[str, Any]]:
             "operation": c.operation, "library": c.library, "ms": 1e3 * m,
             "spread": (max(taken) - min(taken)) / m, "rate": c.amount / m, "unit": f"M{c.unit}/s",
             "ratio": m / middle[0], "threads": torch.get_num_threads(),
+            **({} if c.peak_mib is None else {"peak_mib": round(c.peak_mib, 1)}),
         }
         for c, taken, m in zip(group, times, middle, strict=True)
     ]  # fmt: skip
@@ -117,6 +127,96 @@ def _wpt() -> Iterator[Contender]:
 
     _agree("PyWavelets", torch.from_numpy(tree(x.numpy())), periodic)
     yield Contender("wpt, 3 x 1024 x 1536, level 3", "PyWavelets", lambda: tree(x.numpy()), amount, "Pix")
+
+
+def _vq() -> Iterator[Contender]:
+    has_peer = _installed("vector_quantize_pytorch")
+    (n, d, k), *_ = LOOKUPS
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        random = torch.Generator().manual_seed(0)
+        where, rate = (torch.cuda.get_device_name(), _matmul_rate()) if device == "cuda" else ("CPU", 0.0)
+        for shape in (*LOOKUPS, (4 * n, d, k, STAGES)):
+            x = torch.randn(shape[:2], generator=random).to(device)
+            books = torch.randn(*shape[3:], shape[2], shape[1], generator=random).to(device)
+            runs: dict[str, Callable[[], Any]] = {
+                "codomain": partial(nearest_code if len(shape) == 3 else residual_codes, x, books)
+            }
+            if has_peer:
+                runs["vector-quantize-pytorch"] = _vector_quantize_pytorch(x, books)
+            operation = f"{shape[0]} x {shape[1]}, {shape[2]} codes{f', {STAGES} stages' * (len(shape) == 4)}, {where}"
+            if device == "cuda":  # three products of float16 a lookup
+                operation += f", floor {6e3 * prod(shape) / rate:.3g} ms"
+            ours = runs["codomain"]()
+            for library, run in runs.items():
+                peak, result = _peak_mib(run, device)
+                _same_codes(library, *(r if isinstance(r, Tensor) else r[0] for r in (result, ours)))
+                finished = partial(_finished, run) if device == "cuda" else run
+                yield Contender(operation, library, finished, shape[0] / 1e6, "vectors", peak)
+
+
+def _vector_quantize_pytorch(x: Tensor, books: Tensor) -> Callable[[], Tensor]:
+    """Return its lookup of codes, in evaluation."""
+    from vector_quantize_pytorch import ResidualVQ, VectorQuantize
+
+    k, d = books.shape[-2:]
+    if books.dim() == 2:
+        net, layers = (one := VectorQuantize(dim=d, codebook_size=k).to(x.device)), [one]
+    else:
+        net = ResidualVQ(dim=d, codebook_size=k, num_quantizers=len(books)).to(x.device)
+        layers = list(net.layers)
+    for layer, book in zip(layers, books.reshape(-1, k, d), strict=True):
+        layer._codebook.embed.copy_(book[None])
+    net.eval()
+
+    def run() -> Tensor:
+        codes: Tensor = net(x[None])[1][0]
+        return codes
+
+    return run
+
+
+def _same_codes(library: str, theirs: Tensor, ours: Tensor) -> None:
+    """Ours are exact; float32 distances err for some vectors in a million, and once wrong a residual stays so."""
+    wrong = (theirs != ours).reshape(len(ours), -1).any(1).double().mean()
+    if wrong > 1e-4:
+        raise ValueError(f"{library} and codomain choose other codes for {wrong:.2%} of vectors: no times are shown")
+
+
+def _peak_mib(run: Callable[[], Any], device: str) -> tuple[float, Any]:
+    """Return the most memory that a call takes at once, its result included, and the result."""
+    run()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        result = run()
+        return (torch.cuda.max_memory_allocated() - held) / 2**20, result
+
+    def status(key: str) -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return float(next(line.split()[1] for line in lines if line.startswith(key))) / 2**10
+
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what the first call freed counts again
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = status("VmRSS")
+    result = run()
+    return status("VmHWM") - before, result
+
+
+def _matmul_rate(n: int = 8192) -> float:
+    """Return the operations per second of the GPU in a product of float16."""
+    a = torch.ones(n, n, dtype=torch.float16, device="cuda")
+    times = []
+    for _ in range(ROUNDS + 1):
+        began = time.perf_counter()
+        _finished(lambda: a @ a)
+        times.append(time.perf_counter() - began)
+    return float(2 * n**3 / median(times[1:]))
+
+
+def _finished(run: Callable[[], Any]) -> None:
+    run()
+    torch.cuda.synchronize()
 
 
 def _rans() -> Iterator[Contender]:
