@@ -7,13 +7,16 @@ A contender whose output differs from ours where it should not is refused a time
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import io
 import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib.util import find_spec
+from math import prod
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -25,13 +28,17 @@ from codomain.codecs.bottleneck import Bottleneck, EntropyBottleneck
 from codomain.codecs.codec import Codec
 from codomain.codecs.coder import Tables, decode_symbols, encode_symbols
 from codomain.codecs.load import load, names
+from codomain.codecs.peers import is_installed, pytorch_wavelets, vector_quantize_pytorch, walloc
 from codomain.kernels.analysis import analyse
+from codomain.kernels.vq import nearest_code, residual_codes
 from codomain.kernels.wpt import iwpt, iwpt_by_convolution, wpt, wpt_by_convolution
 from PIL import Image
 from torch import Tensor
 
 ROUNDS = 7
 SLOW_S = 20.0  # a contender that takes longer than this is run once
+LOOKUPS = ((16384, 64, 1024), (16384, 128, 8192), (4096, 8, 65536))  # vectors, components, codes
+STAGES = 4  # of the residual lookup, of the first of these sizes with four times the vectors
 PAUSE_S = 0.02  # OpenMP threads of the library before spin for some milliseconds after their work
 
 
@@ -43,11 +50,12 @@ class Contender(NamedTuple):
     run: Callable[[], Any]
     amount: float  # in millions of the unit
     unit: str
+    peak_mib: float | None = None  # of memory that it takes beside its input and output
 
 
 def bench(subject: str, as_json: bool = False) -> list[dict[str, Any]]:
-    """Measure ``subject``, "wpt", "rans" or "codec"; print a table or one JSON object per row."""
-    contenders = {"wpt": _wpt, "rans": _rans, "codec": _codec}[subject]
+    """Measure ``subject``, "wpt", "vq", "rans" or "codec"; print a table or one JSON object per row."""
+    contenders = {"wpt": _wpt, "vq": _vq, "rans": _rans, "codec": _codec}[subject]
     rows = []
     with torch.inference_mode():
         for group in _grouped(contenders()):
@@ -59,11 +67,12 @@ def bench(subject: str, as_json: bool = False) -> list[dict[str, Any]]:
     from rich.table import Table
 
     title = f"{subject}, {torch.get_num_threads()} threads, median of {ROUNDS} interleaved rounds"
-    table = Table("operation", "library", "ms", "spread", "rate", "ours is faster by", title=title)
+    table = Table("operation", "library", "ms", "spread", "rate", "ours is faster by", "peak MiB", title=title)
     for row in rows:
         table.add_row(
             row["operation"], row["library"], f"{row['ms']:.2f}", f"{row['spread']:.0%}",
             f"{row['rate']:.3g} {row['unit']}", f"{row['ratio']:.1f}x" if row["ratio"] != 1 else "",
+            str(row.get("peak_mib", "")),
         )  # fmt: skip
     Console().print(table)
     return rows
@@ -94,6 +103,7 @@ def _measure(group: list[Contender]) -> list[dict[str, Any]]:
             "operation": c.operation, "library": c.library, "ms": 1e3 * m,
             "spread": (max(taken) - min(taken)) / m, "rate": c.amount / m, "unit": f"M{c.unit}/s",
             "ratio": m / middle[0], "threads": torch.get_num_threads(),
+            **({} if c.peak_mib is None else {"peak_mib": round(c.peak_mib, 1)}),
         }
         for c, taken, m in zip(group, times, middle, strict=True)
     ]  # fmt: skip
@@ -105,8 +115,8 @@ def _wpt() -> Iterator[Contender]:
     yield Contender("wpt, 3 x 1024 x 1536, level 3", "codomain", lambda: wpt(x, 3), amount, "Pix")
     yield Contender("iwpt", "codomain", lambda: iwpt(X, 3), amount, "Pix")
     periodic = wpt(x, 3, mode="periodization")
-    if _installed("pytorch_wavelets"):
-        forward, inverse = _pytorch_wavelets()
+    if is_installed("pytorch_wavelets"):
+        forward, inverse = pytorch_wavelets()
         _agree("pytorch_wavelets", forward(x), periodic)
         yield Contender("wpt, 3 x 1024 x 1536, level 3", "pytorch_wavelets", lambda: forward(x), amount, "Pix")
         yield Contender("iwpt", "pytorch_wavelets", lambda: inverse(periodic), amount, "Pix")
@@ -118,23 +128,30 @@ def _wpt() -> Iterator[Contender]:
             planes = np.stack((a, h, v, d), axis=2).reshape(1, -1, *a.shape[2:])
         return planes
 
+    def merged(packets: np.ndarray) -> np.ndarray:
+        for _ in range(3):
+            a, *details = np.moveaxis(packets.reshape(1, -1, 4, *packets.shape[2:]), 2, 0)
+            packets = pywt.idwt2((a, details), "bior4.4", "periodization")
+        return packets
+
+    packets = periodic.numpy()
     _agree("PyWavelets", torch.from_numpy(tree(x.numpy())), periodic)
+    _agree("PyWavelets", torch.from_numpy(merged(packets)), x)
     operation = "wpt, 3 x 1024 x 1536, level 3"
     yield Contender(operation, "PyWavelets", lambda: tree(x.numpy()), amount, "Pix")
+    yield Contender("iwpt", "PyWavelets", lambda: merged(packets), amount, "Pix")
     yield Contender(operation, "torch convolution", partial(wpt_by_convolution, x, 3), amount, "Pix")
     yield Contender("iwpt", "torch convolution", partial(iwpt_by_convolution, X, 3), amount, "Pix")
-    yield from _analysis((1, 3, 1024, 1536), torch.device("cpu"), 1)
-    if torch.cuda.is_available():
-        yield from _wpt_on_gpu()
+    yield from _analysis()
 
 
-def _analysis(shape: tuple[int, ...], device: torch.device, times: int) -> Iterator[Contender]:
+def _analysis() -> Iterator[Contender]:
     """Pixels to integers, fused and in three steps."""
     generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(device)
-    amount, where = times * pixels[:, 0].numel() / 1e6, torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    pixels = torch.randint(0, 256, (1, 3, 1024, 1536), dtype=torch.uint8, generator=generator)
+    amount = pixels[:, 0].numel() / 1e6
     for latents, rate in ((12, "16x"), (48, "4x")):
-        weight, bias = (torch.randn(n, generator=generator).to(device) for n in ((latents, 192), (latents,)))
+        weight, bias = (torch.randn(n, generator=generator) for n in ((latents, 192), (latents,)))
 
         def fused(weight: Tensor = weight, bias: Tensor = bias) -> Tensor:
             return analyse(pixels, weight, bias, 3, dtype=torch.int8)
@@ -145,46 +162,78 @@ def _analysis(shape: tuple[int, ...], device: torch.device, times: int) -> Itera
 
         if (fused() != stepwise()).float().mean() > 1e-3:  # a number near a tie may round either way
             raise ValueError("the fused analysis differs from its steps: no times are shown")
-        operation = f"pixels to int8, {rate}, {where}"
-        yield Contender(operation, "codomain", _repeated(fused, times), amount, "Pix")
-        yield Contender(operation, "wpt, 1x1 convolution, rounding", _repeated(stepwise, times), amount, "Pix")
+        operation = f"pixels to int8, {rate}"
+        yield Contender(operation, "codomain", fused, amount, "Pix")
+        yield Contender(operation, "wpt, 1x1 convolution, rounding", stepwise, amount, "Pix")
 
 
-def _wpt_on_gpu() -> Iterator[Contender]:
-    """Eight pictures, more than the cache holds, ten times; the floor is a copy of as many bytes."""
-    shape, times, where = (8, 3, 1024, 1536), 10, torch.cuda.get_device_name()
-    torch.backends.cudnn.allow_tf32 = False  # torch's convolutions are to be as accurate as ours
-    x = (torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1).cuda()
-    X, amount = wpt(x, 3, mode="periodization"), times * x[:, 0].numel() / 1e6
-    copy = torch.empty_like(x)
-    periodic: Any = {"level": 3, "mode": "periodization"}
-    contenders: dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]] = {
-        "codomain": (partial(wpt, x, **periodic), partial(iwpt, X, **periodic)),
-        "torch convolution": (
-            partial(wpt_by_convolution, x, **periodic), partial(iwpt_by_convolution, X, **periodic),
-        ),
-    }  # fmt: skip
-    if _installed("pytorch_wavelets"):
-        forward, inverse = _pytorch_wavelets(x.device)
-        contenders["pytorch_wavelets"] = (partial(forward, x), partial(inverse, X))
-    for library, (split, merge) in contenders.items():
-        _agree(library, split(), X)
-        _agree(library, merge(), x)
-        yield Contender(f"wpt, 8 x 3 x 1024 x 1536, {where}", library, _repeated(split, times), amount, "Pix")
-        yield Contender(f"iwpt, {where}", library, _repeated(merge, times), amount, "Pix")
-    for operation in (f"wpt, 8 x 3 x 1024 x 1536, {where}", f"iwpt, {where}"):
-        yield Contender(operation, "copy (floor)", _repeated(lambda: copy.copy_(x), times), amount, "Pix")
-    yield from _analysis(shape, x.device, times)
+def _vq() -> Iterator[Contender]:
+    has_peer = is_installed("vector_quantize_pytorch")
+    (n, d, k), *_ = LOOKUPS
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        random = torch.Generator().manual_seed(0)
+        where, rate = (torch.cuda.get_device_name(), _matmul_rate()) if device == "cuda" else ("CPU", 0.0)
+        for shape in (*LOOKUPS, (4 * n, d, k, STAGES)):
+            x = torch.randn(shape[:2], generator=random).to(device)
+            books = torch.randn(*shape[3:], shape[2], shape[1], generator=random).to(device)
+            runs: dict[str, Callable[[], Any]] = {
+                "codomain": partial(nearest_code if len(shape) == 3 else residual_codes, x, books)
+            }
+            if has_peer:
+                runs["vector-quantize-pytorch"] = vector_quantize_pytorch(x, books)
+            operation = f"{shape[0]} x {shape[1]}, {shape[2]} codes{f', {STAGES} stages' * (len(shape) == 4)}, {where}"
+            if device == "cuda":  # three products of float16 a lookup
+                operation += f", floor {6e3 * prod(shape) / rate:.3g} ms"
+            ours = runs["codomain"]()
+            for library, run in runs.items():
+                peak, result = _peak_mib(run, device)
+                _same_codes(library, *(r if isinstance(r, Tensor) else r[0] for r in (result, ours)))
+                finished = partial(_finished, run) if device == "cuda" else run
+                yield Contender(operation, library, finished, shape[0] / 1e6, "vectors", peak)
 
 
-def _repeated(run: Callable[[], Tensor], times: int) -> Callable[[], None]:
-    def repeat() -> None:
-        for _ in range(times):
-            result = run()
-        if result.is_cuda:
-            torch.cuda.synchronize()
+def _same_codes(library: str, theirs: Tensor, ours: Tensor) -> None:
+    """Ours are exact; float32 distances err for some vectors in a million, and once wrong a residual stays so."""
+    wrong = (theirs != ours).reshape(len(ours), -1).any(1).double().mean()
+    if wrong > 1e-4:
+        raise ValueError(f"{library} and codomain choose other codes for {wrong:.2%} of vectors: no times are shown")
 
-    return repeat
+
+def _peak_mib(run: Callable[[], Any], device: str) -> tuple[float, Any]:
+    """Return the most memory that a call takes at once, its result included, and the result."""
+    run()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        result = run()
+        return (torch.cuda.max_memory_allocated() - held) / 2**20, result
+
+    def status(key: str) -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return float(next(line.split()[1] for line in lines if line.startswith(key))) / 2**10
+
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # what the first call freed counts again
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = status("VmRSS")
+    result = run()
+    return status("VmHWM") - before, result
+
+
+def _matmul_rate(n: int = 8192) -> float:
+    """Return the operations per second of the GPU in a product of float16."""
+    a = torch.ones(n, n, dtype=torch.float16, device="cuda")
+    times = []
+    for _ in range(ROUNDS + 1):
+        began = time.perf_counter()
+        _finished(lambda: a @ a)
+        times.append(time.perf_counter() - began)
+    return float(2 * n**3 / median(times[1:]))
+
+
+def _finished(run: Callable[[], Any]) -> None:
+    run()
+    torch.cuda.synchronize()
 
 
 def _rans() -> Iterator[Contender]:
@@ -199,7 +248,7 @@ def _rans() -> Iterator[Contender]:
         raise ValueError("codomain: the round trip differs")
     yield Contender("encode, 12 x 49152", "codomain", lambda: encode_symbols(symbols, tables), amount, "symbols")
     yield Contender("decode", "codomain", lambda: decode_symbols(data, tables, n), amount, "symbols")
-    if _installed("compressai"):
+    if is_installed("compressai"):
         from compressai.entropy_models import EntropyBottleneck
 
         density = EntropyBottleneck(c)
@@ -277,8 +326,8 @@ def _codec() -> Iterator[Contender]:
             "decompress", f"Pillow {format} {quality}",
             lambda saved=saved: np.asarray(Image.open(io.BytesIO(saved))), amount, "Pix",  # type: ignore[misc]
         )  # fmt: skip
-    if _installed("walloc"):
-        compress, decompress = _walloc(x)
+    if is_installed("walloc"):
+        compress, decompress = walloc(x)
         yield Contender("compress, 1024 x 1536", "walloc 16x (random weights)", compress, amount, "Pix")
         yield Contender("decompress", "walloc 16x (random weights)", decompress, amount, "Pix")
 
@@ -301,57 +350,6 @@ def _entropy_coding(codec: Codec, x: Tensor) -> tuple[Callable[[], object], Call
     return encode, decode
 
 
-def _pytorch_wavelets(
-    device: torch.device | None = None,
-) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """Return the packet cascade and its inverse as the walloc package writes them."""
-    from pytorch_wavelets import DWTForward, DWTInverse
-
-    analysis, synthesis = (
-        DWTForward(J=1, mode="periodization", wave="bior4.4").to(device),
-        DWTInverse("bior4.4", "periodization").to(device),
-    )
-
-    def forward(x: Tensor) -> Tensor:
-        for _ in range(3):
-            low, high = analysis(x)
-            x = torch.cat((low[:, :, None], high[0]), 2).flatten(1, 2)
-        return x
-
-    def inverse(X: Tensor) -> Tensor:
-        for _ in range(3):
-            X = X.unflatten(1, (-1, 4))
-            X = synthesis((X[:, :, 0], [X[:, :, 1:]]))
-        return X
-
-    return forward, inverse
-
-
-def _walloc(x: Tensor) -> tuple[Callable[[], bytes], Callable[[], Tensor]]:
-    """Return compress (wavelet, convolution, lossless WebP) and decompress of the walloc package."""
-    from walloc import walloc
-
-    codec = walloc.Codec2D(
-        channels=3, J=3, Ne=768, Nd=768, latent_dim=12, latent_bits=8, lightweight_encode=True
-    ).eval()
-    codec.encoder[0].weight.mul_(20)  # random weights give flat latents; these are as busy as trained ones
-
-    def compress() -> bytes:
-        y = codec.encoder(codec.wavelet_analysis(x.float() / 255 - 0.5, J=3))
-        out = io.BytesIO()
-        walloc.latent_to_pil(y, 8, 3)[0].save(out, "WEBP", lossless=True)
-        return out.getvalue()
-
-    data = compress()
-
-    def decompress() -> Tensor:
-        y = walloc.pil_to_latent([Image.open(io.BytesIO(data))], 12, 8, 3)
-        x_hat: Tensor = codec.wavelet_synthesis(codec.decoder(y), J=3)
-        return x_hat
-
-    return compress, decompress
-
-
 def _test_picture(height: int, width: int) -> np.ndarray:
     """A picture with edges, gradients and noise of 1/f spectrum; reproducible, uint8 (h, w, 3)."""
     rng = np.random.default_rng(0)
@@ -364,13 +362,6 @@ def _test_picture(height: int, width: int) -> np.ndarray:
     planes = 0.8 * planes[0:1] / planes[0].std() + 0.2 * planes / planes.std((1, 2), keepdims=True)
     picture: np.ndarray = np.clip(127.5 + 45 * planes.transpose(1, 2, 0), 0, 255).astype(np.uint8)
     return picture
-
-
-def _installed(package: str) -> bool:
-    found = find_spec(package) is not None
-    if not found:
-        print(f"{package} is not installed: left out")
-    return found
 
 
 def _agree(library: str, theirs: Tensor, ours: Tensor) -> None:

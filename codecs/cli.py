@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--resume", action="store_true", help="continue from the run's last checkpoint")
     sub = command(_bench, "measure speed, side by side with what is installed")
-    sub.add_argument("subject", choices=["wpt", "rans", "codec"])
+    sub.add_argument("subject", choices=["wpt", "vq", "rans", "codec"])
     sub.add_argument("--json", action="store_true", help="print one JSON object per row")
     return parser
 

@@ -47,11 +47,6 @@ def analyse(
 
         periodic = mode == "periodization"
         return analysis_numba.analyse(x, weight, bias, level, halves(wavelet)[0], periodic, *numbers)
-    if x.is_cuda:
-        from codomain.kernels import analysis_triton
-
-        if analysis_triton.takes(level, wavelet, len(weight)):
-            return analysis_triton.analyse(x, weight, bias, level, wavelet, mode, *numbers)
     return analyse_reference(x, weight, bias, level, wavelet, mode, dtype)
 
 

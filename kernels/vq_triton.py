@@ -83,18 +83,16 @@ class Launch(NamedTuple):
 def _launch(n: int, d: int, wide: bool = False) -> Launch:
     """Tiles that fit the registers; smaller ones for few vectors, so that there is work for all processors."""
     BD = max(16, triton.next_power_of_2(d))
-    BN, BK, warps, depth = TILES[BD]
-    if wide:
-        BN = 16
-    elif n < PROCESSORS * BN:
-        BN, warps = max(16, BN // 4), 4
+    many, few = TILES[BD]
+    BN, BK, warps, depth = few if wide or n < PROCESSORS * many[0] else many
     return Launch(BN, BK, BD, warps, depth)
 
 
 PROCESSORS = 132  # of an H100
-TILES = {  # components: vectors, codes, warps, tiles in flight; no spills on sm_80 and sm_90 with float32
-    16: (64, 32, 8, 3), 32: (64, 32, 8, 3), 64: (64, 32, 8, 3), 128: (32, 32, 8, 2), 256: (16, 32, 8, 2),
-    512: (16, 16, 8, 2), 1024: (16, 16, 8, 2),
+TILES = {  # components: vectors, codes, warps, tiles in flight, for many and for few vectors
+    16: ((64, 32, 8, 3), (32, 32, 8, 2)), 32: ((64, 32, 8, 3), (32, 32, 8, 2)), 64: ((64, 32, 8, 3), (32, 32, 8, 2)),
+    128: ((64, 32, 8, 3), (16, 32, 4, 3)), 256: ((64, 32, 8, 2), (16, 32, 4, 2)), 512: ((16, 32, 4, 2),) * 2,
+    1024: ((16, 16, 8, 2),) * 2,
 }  # fmt: skip
 MOST = max(TILES)
 

@@ -11,6 +11,9 @@ the channel of bands v along h and f along w has the bits of both interleaved, r
 own there too.
 
 A value that is not finite spreads over the tiles that see it.
+
+`wpt` and `iwpt` use the kernel of one axis. That of planes is right in the interpreter and gave wrong values on an H100
+(Triton 3.6): until that is understood, planes on a GPU go through torch's convolutions.
 """
 
 from __future__ import annotations

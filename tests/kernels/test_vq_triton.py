@@ -10,6 +10,7 @@ from codomain.kernels.vq import search_reference
 from codomain.kernels.vq import segment_sums as segment_sums_cpu
 from codomain.kernels.vq_triton import search, segment_sums
 
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numpy, in the interpreter
 DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 
 
@@ -53,24 +54,24 @@ def test_equals_the_definition(n: int, d: int, k: int, dtype: torch.dtype, cosin
     ("d", "k", "mean", "std"), [(64, 4096, 0, 1), (64, 4096, 5, 1), (8, 8192, 0, 1), (64, 4096, 20, 0.1)]
 )
 def test_no_index_is_wrong(d: int, k: int, mean: float, std: float, device: torch.device) -> None:
-    n = 2000 if device.type == "cuda" else 64
+    n, k = (2000, k) if device.type == "cuda" else (24, k // 8)
     check((torch.randn(n, d) * std + mean).to(device), (torch.randn(1, 1, k, d) * std + mean).to(device))
 
 
-@pytest.mark.parametrize("scale", [1e-40, 1e-25, 1e25, 1e37])
+@pytest.mark.parametrize("scale", [1e-40, 1e-25, 1e37])
 def test_any_magnitude(scale: float, device: torch.device) -> None:
-    x, books = (torch.randn(20, 9) * scale).to(device), (torch.randn(1, 1, 70, 9) * scale).to(device)
+    x, books = (torch.randn(8, 9) * scale).to(device), (torch.randn(1, 1, 70, 9) * scale).to(device)
     for cosine in (False, True):
         check(x, books, cosine)
-    check((torch.randn(20, 9) * 1e38).to(device), books)
+    check((torch.randn(8, 9) * 1e38).to(device), books)
 
 
 def test_ties_go_to_the_lowest_index(device: torch.device) -> None:
-    codebook = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).repeat(30, 1)
+    codebook = torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]).repeat(20, 1)
     x = torch.tensor([[0.0, 0.0], [0.0, 3.0], [0.5, 0.5], [1.5, 0.0], [-1.0, -1.0]])
     assert check(x.to(device), codebook.to(device)[None, None]).flatten().tolist() == [1, 1, 1, 0, 4]
     assert check(x.to(device), codebook.to(device)[None, None], True).flatten().tolist() == [0, 1, 0, 0, 4]
-    assert check(torch.randn(20, 5, device=device), torch.ones(1, 1, 200, 5, device=device)).eq(0).all()
+    assert check(torch.randn(8, 5, device=device), torch.ones(1, 1, 100, 5, device=device)).eq(0).all()
 
 
 @pytest.mark.parametrize("apart", [1, 16, 32, 64])
@@ -96,28 +97,33 @@ def test_what_is_not_finite(device: torch.device) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
-@pytest.mark.parametrize(("g", "s", "k", "d", "n"), [(1, 4, 50, 16, 70), (3, 2, 33, 5, 41)])
+@pytest.mark.parametrize(("g", "s", "k", "d", "n"), [(1, 4, 50, 16, 30), (3, 2, 33, 5, 9)])
 def test_residual_stages_and_groups(
     g: int, s: int, k: int, d: int, n: int, dtype: torch.dtype, device: torch.device
 ) -> None:
     x = torch.randn(n, g * d).to(device, dtype)
     check(x, (torch.randn(g, s, k, d) * 0.7 ** torch.arange(s)[:, None, None]).to(device, dtype))
-    for strided in (x.T.contiguous().T, torch.stack((x, x), 2)[:, :, 1], torch.cat((x, x), 1)[:, : g * d]):
-        check(strided, torch.randn(g, s, k, d).to(device, dtype))
+
+
+@pytest.mark.parametrize("make", [
+    lambda x: x.T.contiguous().T, lambda x: torch.stack((x, x), 2)[:, :, 1], lambda x: torch.cat((x, x), 1)[:, :6],
+], ids=["columns", "every other", "part"])  # fmt: skip
+def test_strides(make: Callable[[torch.Tensor], torch.Tensor], device: torch.device) -> None:
+    x = torch.randn(20, 6, device=device)
+    check(make(x), torch.randn(2, 1, 40, 3, device=device))
+    codes = torch.randint(0, 5, (20,), device=device)
+    assert torch.equal(segment_sums(make(x), codes, 5)[0], segment_sums(x, codes, 5)[0])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_segment_sums(dtype: torch.dtype, device: torch.device) -> None:
-    for n, d, k in ((0, 3, 4), (100, 70, 9), (33, 5, 200), (50, 3, 1)):
+    for n, d, k in ((0, 3, 4), (50, 70, 5), (33, 5, 60), (50, 3, 1)):
         x, codes = torch.randn(n, d).to(dtype), torch.randint(0, k, (n,))
         ours, expected = segment_sums(x.to(device), codes.to(device), k), segment_sums_cpu(x, codes, k)
         tolerance = 1.2e-7 if dtype != torch.float64 else 1e-14  # float64 sums of another order, rounded once
         assert torch.allclose(ours[0].cpu(), expected[0], rtol=tolerance, atol=1e-14)
         assert torch.equal(ours[1].cpu(), expected[1])
         assert torch.equal(segment_sums(x.to(device), codes.to(device), k)[0], ours[0])
-    x = torch.randn(40, 6).to(device, dtype)
-    codes = torch.randint(0, 5, (40,), device=device)
-    assert torch.equal(segment_sums(x.T.contiguous().T, codes, 5)[0], segment_sums(x, codes, 5)[0])
 
 
 def spec(d: int, n: int, cosine: bool, wide: bool = False) -> dict[str, Any]:
@@ -142,7 +148,7 @@ def test_compiles_for_gpus_without_spills(compile_for_gpu: Callable[..., list[di
             "stride_d": "i32",
         },
     }  # fmt: skip
-    for report in compile_for_gpu([spec(64, 1 << 20, False), spec(8, 4096, True), sums]):
+    for report in compile_for_gpu([spec(64, 1 << 20, False), sums]):
         assert report["spilled"] == 0, report
         assert report["shared"] <= report["shared_limit"], report
 
