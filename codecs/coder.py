@@ -230,7 +230,9 @@ class Decoder:
 
     def take_escapes(self) -> Int32[np.ndarray, " e"]:
         """Return all values that stand for escaped symbols, for a backend that decodes all at once."""
-        n = sum(byte < 0x80 for byte in self.escapes)  # the last bytes of varints
+        n = int((np.frombuffer(self.escapes, np.uint8) < 0x80).sum())  # the last bytes of varints
+        if n > self.total:
+            raise BitstreamError(f"payload escapes {n} symbols; it holds {self.total}")
         values, self.next_escape = _read_varints(self.escapes, 0, n)
         return np.array(values, np.int32)
 

@@ -73,10 +73,12 @@ def find_quality(
         return result(low)
     if at(high) <= wanted:
         if not of_size and at(high) < wanted:
-            raise miss(high, "the best")
+            raise miss(high, "the highest")
         return result(high)
     while high - low > 1 and (wanted - at(low) if of_size else at(high) - wanted) > near:
         share = (wanted - at(low)) / (at(high) - at(low))
+        if len(files) > 6 or not math.isfinite(at(high)):  # false position alone can stall on a bent curve
+            share = 0.5
         index = min(high - 1, max(low + 1, round(low + share * (high - low))))
         low, high = (index, high) if at(index) <= wanted else (low, index)
     return result(low if of_size or at(low) == wanted else high)

@@ -13,8 +13,8 @@ either axis is then a shift of contiguous numbers, so one loop serves both axes 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from threading import Thread
 
 import numpy as np
 import torch
@@ -59,12 +59,11 @@ def run_threads(kernel: Callable[..., None], samples: int, blocks: int, *argumen
     """Run a kernel over its block rows, on as many threads as torch would use."""
     threads = min(torch.get_num_threads(), 1 + samples // 50_000, blocks)
     cuts = [blocks * i // threads for i in range(threads + 1)]
-    others = [Thread(target=kernel, args=(a, z, *arguments)) for a, z in pairwise(cuts[1:])]
-    for thread in others:
-        thread.start()
-    kernel(0, cuts[1], *arguments)
-    for thread in others:
-        thread.join()
+    with ThreadPoolExecutor(threads) as pool:
+        others = [pool.submit(kernel, a, z, *arguments) for a, z in pairwise(cuts[1:])]
+        kernel(0, cuts[1], *arguments)
+        for other in others:
+            other.result()  # what a thread raises must not be lost: its rows would hold garbage
 
 
 @compiled(**OPTIONS)

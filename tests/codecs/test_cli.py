@@ -165,7 +165,7 @@ def test_qualities_and_targets(photo: Path, capsys: pytest.CaptureFixture[str]) 
     ("options", "message"),
     [
         (["--target-bytes", "60"], "a target of 60 bytes cannot be met: quality 1, the smallest, gives"),
-        (["--target-psnr", "80"], "a target of 80 dB cannot be met: quality 100, the best, gives"),
+        (["--target-psnr", "80"], "a target of 80 dB cannot be met: quality 100, the highest, gives"),
         (["--target-bpp", "-1"], "a target is a positive number of bits per pixel; found -1"),
         (["--quality", "101"], "quality is 1 to 100, in quarters; found 101"),
         (["--quality", "50.1"], "quality is 1 to 100, in quarters; found 50.1"),

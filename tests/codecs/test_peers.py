@@ -16,7 +16,7 @@ def test_a_missing_package_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_packets_are_those_of_pytorch_wavelets() -> None:
     pytest.importorskip("pytorch_wavelets")
     split, merge = peers.pytorch_wavelets()
-    x = torch.rand(1, 3, 32, 48)
+    x = torch.rand(1, 3, 160, 192)
     assert torch.allclose(split(x), wpt(x, 3, mode="periodization"), atol=1e-5)
     assert torch.allclose(merge(split(x)), x, atol=1e-5)
 

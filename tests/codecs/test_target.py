@@ -43,7 +43,7 @@ def test_ends() -> None:
     assert search("psnr", 3.0)[0] == 1
     with pytest.raises(ValueError, match="a target of 900 bytes cannot be met: quality 1, the smallest, gives 1040"):
         search("bytes", 900)
-    with pytest.raises(ValueError, match="a target of 99 dB cannot be met: quality 100, the best, gives 30"):
+    with pytest.raises(ValueError, match="a target of 99 dB cannot be met: quality 100, the highest, gives 30"):
         search("psnr", 99)
     for value in (0, -3, math.inf, math.nan):
         with pytest.raises(ValueError, match="positive number of bytes"):
