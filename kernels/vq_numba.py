@@ -166,7 +166,7 @@ def _tile(typing, x, x_at, panel, panel_at, d, best, second, which, at, first): 
 def _prepare(codes, cosine, panels, frame):  # type: ignore[no-untyped-def]
     """Fill panels (k / PANEL, d + 1, PANEL), bias first, and frame: mean (d,), scale, C."""
     k, d = codes.shape
-    norms = np.zeros(k)  # NaN for codes that are never chosen
+    norms = np.where(_repeats(codes), np.nan, 0.0)  # NaN for codes that are never chosen
     frame[:] = 0
     finite = 0
     for j in range(k):
@@ -197,6 +197,31 @@ def _prepare(codes, cosine, panels, frame):  # type: ignore[no-untyped-def]
             panels[p, 0, lane] = (0.0 if cosine else -0.5 * (norm * scale) ** 2) if chosen else -inf
             for i in range(d):
                 panels[p, 1 + i, lane] = (np.float64(codes[j, i]) - frame[i]) * by if chosen else 0.0
+
+
+@compiled()
+def _repeats(codes):  # type: ignore[no-untyped-def]
+    """Which codes equal an earlier one; dead codes often do, and no score would tell them apart."""
+    k, d = codes.shape
+    size = 2
+    while size < 2 * k:
+        size *= 2
+    table, repeated = np.full(size, -1, np.int32), np.zeros(k, np.bool_)
+    for j in range(k):
+        mix = np.uint64(0)
+        for i in range(d):  # -0 is 0
+            mix = (mix ^ np.uint64(np.float64(codes[j, i] + 0).view(np.uint64))) * np.uint64(0x9E3779B97F4A7C15)
+            mix ^= mix >> np.uint64(32)
+        at = np.int64(mix & np.uint64(size - 1))
+        while table[at] >= 0 and not repeated[j]:
+            other, i = table[at], 0
+            while i < d and codes[j, i] == codes[other, i]:
+                i += 1
+            repeated[j] = i == d
+            at = (at + 1) & (size - 1)
+        if not repeated[j]:
+            table[at] = j
+    return repeated
 
 
 @compiled()

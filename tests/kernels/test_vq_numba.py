@@ -10,7 +10,7 @@ from codomain.kernels.vq import search_reference
 def test_scores_are_within_the_bound() -> None:
     """What the certificate rests on, seen from the panels that the tile reads."""
     rng = np.random.default_rng(0)
-    for d, mean, spread in ((64, 20, 0.1), (8, 0, 1), (3, 1e6, 1e-3), (200, -5, 1e20)):
+    for d, mean, spread in ((64, 20, 0.1), (8, 0, 1), (3, 1e6, 10), (200, -5, 1e20)):
         x, codes = (rng.normal(mean, spread, (n, d)).astype(np.float32) for n in (30, 50))
         panels, frame = np.empty((4, d + 1, 16), np.float32), np.empty(d + 2)
         vq_numba._prepare(codes, False, panels, frame)
@@ -72,3 +72,16 @@ def test_doubtful_vectors_are_compared_in_float64() -> None:
         expected = ((x[:, None].astype(float) - codes) ** 2).sum(2).argmin(1)
         found = vq_numba.search(x, codes[None, None], False, False)[0]
         np.testing.assert_array_equal(found[:, 0, 0], expected)
+
+
+def test_repeated_codes_are_found() -> None:
+    codes = np.random.default_rng(0).integers(0, 3, (200, 4)).astype(np.float64)
+    codes[50:60] = -0.0
+    codes[70, 2] = np.nan
+    seen: set[tuple[float, ...]] = set()
+    expected = []
+    for code in codes:
+        key = tuple(code + 0.0)
+        expected.append(key in seen)
+        seen.add(key)
+    assert vq_numba._repeats(codes).tolist() == expected

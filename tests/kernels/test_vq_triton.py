@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from codomain.kernels import vq_triton
+from codomain.kernels import vq, vq_triton
 from codomain.kernels.vq import search_reference
 from codomain.kernels.vq import segment_sums as segment_sums_cpu
 from codomain.kernels.vq_triton import search, segment_sums
@@ -156,3 +156,31 @@ def test_compiles_for_gpus_without_spills(compile_for_gpu: Callable[..., list[di
 def test_too_many_components(device: torch.device) -> None:
     with pytest.raises(ValueError, match="at most 1024 components fit a GPU's registers; found 1025"):
         search(torch.zeros(2, 1025, device=device), torch.zeros(1, 1, 3, 1025, device=device), False, False)
+
+
+def test_codes_outside_are_left_out(device: torch.device) -> None:
+    x = torch.randn(6, 3, device=device)
+    sums, counts = segment_sums(x, torch.tensor([-1, 0, 2, 1, 0, 7], device=device), 2)
+    assert torch.equal(sums, torch.stack((x[1].double() + x[4].double(), x[3].double())).float())
+    assert counts.tolist() == [2, 1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_public_functions_on_a_gpu_equal_those_on_the_cpu() -> None:
+    x, codebooks = torch.randn(5000, 24), torch.randn(2, 3, 300, 12)
+    for metric in ("euclidean", "cosine"):
+        theirs, ours = (
+            vq.lookup(x, codebooks.reshape(-1, 24), metric),
+            vq.lookup(x.cuda(), codebooks.reshape(-1, 24).cuda(), metric),
+        )
+        assert torch.equal(ours.codes.cpu(), theirs.codes)
+        assert torch.equal(ours.x_hat.cpu(), theirs.x_hat)
+        assert torch.equal(ours.counts.cpu(), theirs.counts)
+        assert torch.allclose(ours.error.cpu(), theirs.error, rtol=3e-6)
+    for theirs, ours in zip(
+        vq.residual_codes(x, codebooks), vq.residual_codes(x.cuda(), codebooks.cuda()), strict=True
+    ):
+        assert torch.equal(ours.cpu(), theirs)
+    codes = vq.nearest_code(x, codebooks.reshape(-1, 24))
+    for theirs, ours in zip(vq.segment_sums(x, codes, 900), vq.segment_sums(x.cuda(), codes.cuda(), 900), strict=True):
+        assert torch.allclose(ours.cpu(), theirs, rtol=1.2e-7, atol=1e-14)
