@@ -90,7 +90,8 @@ def decode_in_context(
 def on_device(tables: Tables, device: torch.device) -> rans_triton.Tables:
     """Return tables where the kernels read them; those used last are kept there."""
     arrays = (tables.all_freqs, tables.starts, inverses(tables.all_freqs), tables.slots, tables.offsets)
-    return rans_triton.Tables(*(torch.from_numpy(a).to(device) for a in arrays), tables.precision)
+    freqs, starts, divisors, slots, offsets = (torch.from_numpy(a).to(device) for a in arrays)
+    return rans_triton.Tables(freqs, starts, divisors, slots, offsets, tables.precision)
 
 
 def _weights(

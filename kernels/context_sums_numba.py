@@ -62,7 +62,7 @@ def prepare(shape: tuple[int, ...], forms: tuple[np.ndarray, ...]) -> Work:
     )
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def add_product(typing: Any, sums: Any, at: Any, weights: Any, start: Any, q: Any) -> Any:
     """``sums[at : at + LANES] += weights[start : start + LANES] * q``, a vector: so short a loop would stay scalar."""
 

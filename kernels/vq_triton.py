@@ -123,7 +123,7 @@ def _prepare(books: Float[Tensor, "g s k d"], cosine: bool) -> tuple[tuple[Tenso
 
 
 @triton.jit
-def _distance(x, c, COSINE: tl.constexpr):  # type: ignore[no-untyped-def]
+def _distance(x, c, COSINE: tl.constexpr):
     """Squared distances (rows,), or negative cosines times \\|x\\|, of (rows, BD), in float64; NaN is infinity."""
     x, c = x.to(tl.float64), c.to(tl.float64)
     if COSINE:
@@ -136,7 +136,7 @@ def _distance(x, c, COSINE: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _compare(x, C, left, D: tl.constexpr, BD: tl.constexpr, COSINE: tl.constexpr):  # type: ignore[no-untyped-def]
+def _compare(x, C, left, D: tl.constexpr, BD: tl.constexpr, COSINE: tl.constexpr):
     """The nearest to x (BD,) among the codes ``left``, each once, or NONE."""
     i = tl.arange(0, BD)
     least, found = tl.full((1,), float("inf"), tl.float64), tl.zeros((1,), tl.int32)
@@ -152,7 +152,7 @@ def _compare(x, C, left, D: tl.constexpr, BD: tl.constexpr, COSINE: tl.constexpr
 
 
 @triton.jit
-def _scan(x, C, k, D: tl.constexpr, BD: tl.constexpr, COSINE: tl.constexpr):  # type: ignore[no-untyped-def]
+def _scan(x, C, k, D: tl.constexpr, BD: tl.constexpr, COSINE: tl.constexpr):
     """The nearest to x (BD,) among all codes of C: the definition."""
     WIDTH: tl.constexpr = 2048 // BD if BD < 1024 else 2
     lane, i = tl.arange(0, WIDTH), tl.arange(0, BD)
@@ -168,7 +168,7 @@ def _scan(x, C, k, D: tl.constexpr, BD: tl.constexpr, COSINE: tl.constexpr):  # 
 
 
 @triton.jit
-def _search_kernel(  # type: ignore[no-untyped-def]
+def _search_kernel(
     X,  # (n, g * D), rows of any stride
     C,  # (g, stages, k, D): the codes
     P1, P2,  # (g, stages, k, D) float16: the sum is centred and scaled
@@ -258,7 +258,7 @@ def _search_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _sums_kernel(  # type: ignore[no-untyped-def]
+def _sums_kernel(
     X,  # (n, d), any strides
     ORDER,  # (n,) int64: vectors of code 0, of code 1, ...
     STARTS,  # (k + 1,) int64
