@@ -153,12 +153,18 @@ def test_qualities_and_targets(photo: Path, capsys: pytest.CaptureFixture[str]) 
         assert 0.98 * size < encode("--target-bytes", str(size))["n_bytes"] <= size
     assert 0.49 < encode("--target-bpp", "0.5")["bpp"] <= 0.5
     row = encode("--target-psnr", "33", "--model", "walloc-rgb-4x")
-    assert main(["decode", str(photo.with_suffix(".cdm")), str(photo.parent / "back.png")]) == 0
-    x, x_hat = (np.asarray(Image.open(path).convert("RGB")) for path in (photo, photo.parent / "back.png"))
-    assert 33 <= psnr(x, x_hat, 255.0) < 33.05
-    capsys.readouterr()
     assert main(["info", str(photo.with_suffix(".cdm")), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["quality"] == row["quality"]
+
+    def decoded() -> float:
+        back = photo.parent / "back.png"
+        assert main(["decode", str(photo.with_suffix(".cdm")), str(back), "--force"]) == 0
+        return psnr(*(np.asarray(Image.open(path).convert("RGB")) for path in (photo, back)), 255.0)
+
+    assert 33 <= decoded() < 33.1
+    capsys.readouterr()
+    encode("--quality", str(row["quality"] - 0.25), "--model", "walloc-rgb-4x")
+    assert decoded() < 33  # a quarter less is not enough
 
 
 @pytest.mark.parametrize(
@@ -190,7 +196,7 @@ def test_a_preview_of_the_same_file(photo: Path) -> None:
         back = photo.parent / f"{decoder}.png"
         assert main(["decode", str(photo.with_suffix(".cdm")), str(back), "--decoder", decoder]) == 0
         found.append(psnr(*(np.asarray(Image.open(path).convert("RGB")) for path in (photo, back)), 255.0))
-    assert found[1] - 3 < found[0] < found[1] - 0.2
+    assert found[1] - 4 < found[0] < found[1] - 0.2
 
 
 def test_pictures_of_one_latent_and_flat_ones(tmp_path: Path) -> None:
