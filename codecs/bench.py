@@ -286,7 +286,7 @@ def _on_gpu(name: str, bottleneck: Bottleneck, parts: list[Tensor], index: int) 
         raise ValueError("codomain: the GPU and the CPU give different results")
 
     def decode(device: torch.device) -> None:
-        bottleneck.decode_chunks(data, grids, index, device)
+        list(bottleneck.decode_chunks(data, grids, index, device))
         torch.cuda.synchronize()
 
     gpu = f"codomain, {torch.cuda.get_device_name()}"

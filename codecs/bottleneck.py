@@ -6,7 +6,7 @@ y --forward--> y_hat, bits, loss                   (training: a learned density 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from typing import Any, NamedTuple
@@ -80,8 +80,8 @@ class Bottleneck(nn.Module):
 
     def decode_chunks(
         self, data: Sequence[bytes], grids: Sequence[Sequence[int]], index: int, device: torch.device
-    ) -> list[Float[Tensor, " 1 d *_"]]:
-        """Return the latents of every chunk, on a device: all at once if it is a GPU, else a thread each.
+    ) -> Iterator[Float[Tensor, " 1 d *_"]]:
+        """Yield the latents of every chunk, on a device: all at once if it is a GPU, else a thread each.
 
         Raises:
             BitstreamError: if the bytes of one are not such a payload.
@@ -89,14 +89,15 @@ class Bottleneck(nn.Module):
         self.tables()
         if device.type == "cuda":
             with torch.cuda.device(device):
-                parts = self._decode_on_gpu(data, grids, index, device) if data else []
-                return [self.from_symbols(part[None], index) for part in parts]
+                for part in self._decode_on_gpu(data, grids, index, device) if data else []:
+                    yield self.from_symbols(part[None], index)
+            return
 
         def read(chunk: bytes, grid: Sequence[int]) -> Tensor:
             return self.from_symbols(torch.from_numpy(self.decode(chunk, grid, index))[None], index)
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            return list(pool.map(torch.inference_mode()(read), data, grids))
+            yield from pool.map(torch.inference_mode()(read), data, grids)
 
     def _encode_on_gpu(self, symbols: Sequence[Tensor], index: int) -> list[bytes]:
         from codomain.codecs import chunks

@@ -265,8 +265,8 @@ class Codec(nn.Module):
             )
         sizes = [[r.stop - r.start for r in region] for region in regions]
         intact = [(chunk, size) for chunk, size in zip(file.chunks, sizes, strict=True) if chunk is not None]
-        parts = self.bottleneck.decode_chunks([c for c, _ in intact], [s for _, s in intact], index, self.device)
-        read, y_hat = iter(parts), torch.empty(1, self.latent_dim, *grid, device=self.device)
+        read = self.bottleneck.decode_chunks([c for c, _ in intact], [s for _, s in intact], index, self.device)
+        y_hat = torch.empty(1, self.latent_dim, *grid, device=self.device)
         for region, chunk, size in zip(regions, file.chunks, sizes, strict=True):
             if chunk is None:
                 grey = torch.zeros(1, self.latent_dim, *size, dtype=torch.int32, device=self.device)

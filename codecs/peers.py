@@ -19,16 +19,11 @@ def is_installed(package: str) -> bool:
     return found
 
 
-def pytorch_wavelets(
-    device: torch.device | None = None,
-) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+def pytorch_wavelets() -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """Return the packet cascade and its inverse as the walloc package writes them."""
     from pytorch_wavelets import DWTForward, DWTInverse
 
-    analysis, synthesis = (
-        DWTForward(J=1, mode="periodization", wave="bior4.4").to(device),
-        DWTInverse("bior4.4", "periodization").to(device),
-    )
+    analysis, synthesis = DWTForward(J=1, mode="periodization", wave="bior4.4"), DWTInverse("bior4.4", "periodization")
 
     def forward(x: Tensor) -> Tensor:
         for _ in range(3):

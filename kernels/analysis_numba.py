@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from codomain.kernels.compiled import compiled
+from codomain.kernels.compiled import compiled, run_threads
 from codomain.kernels.matmul_numba import COLUMNS, ROWS, packed
 from codomain.kernels.wpt import natural
-from codomain.kernels.wpt_numba import OPTIONS, Taps, run_threads, stream, workspace
+from codomain.kernels.wpt_numba import OPTIONS, Taps, cut_rows, stream, workspace
 from jaxtyping import Float, Integer, Shaped
 from numba import uintp
 from torch import Tensor
@@ -65,7 +65,7 @@ def analyse(
             finite.append(_round(y, out[picture], top, bottom, *limits))
             at += bottom - top
 
-    run_threads(run, x.numel(), b * gh)
+    run_threads(run, cut_rows(b * gh, x.numel()))
     if not all(finite):
         raise ValueError("latents must be finite; found NaN or infinity in the signal")
     return integers

@@ -1,4 +1,6 @@
-"""Triton path of `kernels/analysis.py`: one read of the pixels, one write of the integers.
+"""Analysis of a picture in Triton: one read of the pixels, one write of the integers.
+
+Nothing calls it yet: it stands on the kernel of planes in `wpt_triton`, and waits for that to be right on a GPU.
 
 A program makes the packets of 64 x 64 samples of each channel as `wpt_triton` does, turns them to (positions, bands),
 multiplies them with the weights of that channel, and rounds the sum.

@@ -17,13 +17,11 @@ lanes, those are compared in float64; where a lane might hide one behind its hig
 
 from __future__ import annotations
 
-from itertools import pairwise
 from math import frexp, inf, isfinite, ldexp, sqrt
-from threading import Thread
 
 import numpy as np
 import torch
-from codomain.kernels.compiled import compiled
+from codomain.kernels.compiled import compiled, even_cuts, run_threads
 from jaxtyping import Int64, Shaped
 from llvmlite import ir
 from numba import types
@@ -55,14 +53,7 @@ def search(
         for s in range(stages):
             _prepare(books[i, s], cosine, panels[i, s], frames[i, s])
     threads = max(1, min(torch.get_num_threads(), -(-n // ROWS), n * width * stages * k // WORTH))
-    cuts = [n * i // threads for i in range(threads + 1)]
-    arguments = (x, books, cosine, panels, frames, codes, x_hat, error)
-    others = [Thread(target=_search, args=(a, z, *arguments)) for a, z in pairwise(cuts[1:])]
-    for thread in others:
-        thread.start()
-    _search(0, cuts[1], *arguments)
-    for thread in others:
-        thread.join()
+    run_threads(_search, even_cuts(n, threads), x, books, cosine, panels, frames, codes, x_hat, error)
     counts = np.zeros((g, stages, k), np.int64)
     for i, s in np.ndindex(g, stages if wanted else 0):
         counts[i, s] = np.bincount(codes[:, i, s], minlength=k)
@@ -78,14 +69,8 @@ def segment_sums(
     sums = np.empty((k, x.shape[1]), x.dtype)
     threads = max(1, min(torch.get_num_threads(), k, x.size // WORTH))
     # equal shares of vectors, not of codes
-    inner = np.searchsorted(starts, [len(codes) * i // threads for i in range(1, threads)])
-    cuts = [0, *np.minimum(inner, k).tolist(), k]
-    others = [Thread(target=_sums, args=(a, z, x, order, starts, sums)) for a, z in pairwise(cuts[1:])]
-    for thread in others:
-        thread.start()
-    _sums(0, cuts[1], x, order, starts, sums)
-    for thread in others:
-        thread.join()
+    inner = np.searchsorted(starts, even_cuts(len(codes), threads)[1:-1])
+    run_threads(_sums, [0, *np.minimum(inner, k).tolist(), k], x, order, starts, sums)
     return sums, np.diff(starts)
 
 

@@ -16,7 +16,7 @@ the bands stand in PyWavelets' order, 2-D: aa, da (detail along h), ad (along w)
 
 Up to three levels of one axis are one linear map. `wpt` reads that map off `wpt_reference`, and applies it
 as a single strided convolution per axis plus a small dense matrix at either end. Pictures on a CPU, outside of
-training, and all signals of one or two axes on a GPU have kernels of their own.
+training, and signals of one axis on a GPU have kernels of their own.
 """
 
 from __future__ import annotations
@@ -341,7 +341,7 @@ def _convolve(
 def _is_for_gpu(x: Tensor, level: int, wavelet: str) -> bool:
     """Whether Triton takes it: a signal of one axis on a GPU, filters that fit its window.
 
-    Planes stay with the convolutions: their kernel is right in the interpreter, but on an H100 its values were wrong.
+    Planes stay with the convolutions: their kernel is right in the interpreter, but its tests failed on an H100.
     """
     if not x.is_cuda or x.dim() != 3 or x.dtype == torch.float64:
         return False

@@ -12,13 +12,9 @@ either axis is then a shift of contiguous numbers, so one loop serves both axes 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
-
 import numpy as np
 import torch
-from codomain.kernels.compiled import compiled
+from codomain.kernels.compiled import compiled, even_cuts, run_threads
 from codomain.kernels.matmul_numba import gather
 from codomain.kernels.wpt import natural
 from jaxtyping import Float
@@ -38,9 +34,8 @@ def analyse(x: Float[Tensor, "b c h w"], level: int, taps: Taps, periodic: bool)
     side = 1 << level
     planes = x.contiguous().numpy().reshape(b * c, h, w)
     out = np.empty((b * c, side * side, h // side, w // side), np.float32)
-    run_threads(
-        _analyse, planes.size, b * c * h // side, planes, out, level, *map(tuple, taps), periodic, natural(level)
-    )
+    cuts = cut_rows(b * c * h // side, planes.size)
+    run_threads(_analyse, cuts, planes, out, level, *map(tuple, taps), periodic, natural(level))
     return torch.from_numpy(out).reshape(b, -1, h // side, w // side)
 
 
@@ -51,19 +46,14 @@ def synthesise(X: Float[Tensor, "b d gh gw"], level: int, taps: Taps, periodic: 
     c = d // side**2
     bands = X.contiguous().numpy().reshape(b * c, side * side, gh, gw)
     out = np.empty((b * c, gh * side, gw * side), np.float32)
-    run_threads(_synthesise, out.size, b * c * gh, bands, out, level, *map(tuple, taps), periodic, natural(level))
+    cuts = cut_rows(b * c * gh, out.size)
+    run_threads(_synthesise, cuts, bands, out, level, *map(tuple, taps), periodic, natural(level))
     return torch.from_numpy(out).reshape(b, c, gh * side, gw * side)
 
 
-def run_threads(kernel: Callable[..., None], samples: int, blocks: int, *arguments: object) -> None:
-    """Run a kernel over its block rows, on as many threads as torch would use."""
-    threads = min(torch.get_num_threads(), 1 + samples // 50_000, blocks)
-    cuts = [blocks * i // threads for i in range(threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        others = [pool.submit(kernel, a, z, *arguments) for a, z in pairwise(cuts[1:])]
-        kernel(0, cuts[1], *arguments)
-        for other in others:
-            other.result()  # what a thread raises must not be lost: its rows would hold garbage
+def cut_rows(blocks: int, samples: int) -> list[int]:
+    """Cut block rows into a part for every thread that torch would use and that the samples are worth."""
+    return even_cuts(blocks, min(torch.get_num_threads(), 1 + samples // 50_000, blocks))
 
 
 @compiled(**OPTIONS)

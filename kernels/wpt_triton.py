@@ -12,7 +12,7 @@ own there too.
 
 A value that is not finite spreads over the tiles that see it.
 
-`wpt` and `iwpt` use the kernel of one axis. That of planes is right in the interpreter and gave wrong values on an H100
+`wpt` and `iwpt` use the kernel of one axis. That of planes is right in the interpreter, but its tests failed on an H100
 (Triton 3.6): until that is understood, planes on a GPU go through torch's convolutions.
 """
 

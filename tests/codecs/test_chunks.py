@@ -52,7 +52,7 @@ def test_payloads_are_those_of_the_cpu(make_forms: Callable[..., Forms], kind: s
     assert data == bottleneck.encode_chunks([part.cpu() for part in symbols], index)
     back = bottleneck._decode_on_gpu(data, GRIDS, index, DEVICE)
     assert all(map(torch.equal, back, symbols))
-    latents = bottleneck.decode_chunks(data, GRIDS, index, torch.device("cpu"))
+    latents = list(bottleneck.decode_chunks(data, GRIDS, index, torch.device("cpu")))
     for part, y in zip(symbols, latents, strict=True):
         assert torch.equal(bottleneck.from_symbols(part.cpu()[None], index), y)
     cut, noise, more = data[2][:-2], data[2][:-4] + b"\x12\x34\x56\x78", b"\1\7" + data[2][data[2][0] + 1 :]

@@ -30,13 +30,3 @@ def test_widths_around_the_block(width: int, periodic: bool) -> None:
     ours = wpt_numba.analyse(x, 3, halves("bior4.4")[0], periodic)
     mode = "periodization" if periodic else "symmetric"
     assert (ours - wpt_reference(x.double(), 3, mode=mode)).abs().max() <= 5e-6
-
-
-def test_what_a_thread_raises_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail_beyond(first: int, last: int) -> None:
-        if first > 0:
-            raise MemoryError("rows beyond the first")
-
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    with pytest.raises(MemoryError, match="rows beyond the first"):
-        wpt_numba.run_threads(fail_beyond, 10**6, 9)
