@@ -60,8 +60,8 @@ class WaLLoC(Codec):
 
     def symbols(self, x: Shaped[Tensor, "b c *space"], index: int) -> Int32[Tensor, "b d *grid"]:
         """Signal to integers; of pictures without a float copy of them."""
-        steps = self.bottleneck.steps(index)
-        if steps is None or self.device.type != "cpu" or not takes(x, self.level, self.wavelet):
+        steps, x = self.bottleneck.steps(index), x.to(self.device)
+        if steps is None or not takes(x, self.latent_dim, self.level, self.wavelet):
             return super().symbols(x, index)
         assert self.encoder.bias is not None
         weight = self.encoder.weight.flatten(1) / steps[:, None]

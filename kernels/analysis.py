@@ -2,8 +2,9 @@
 
     x (uint8, uint16, float32) --wpt--> packets --weight, bias--> round --> int8, int16, int32
 
-The definition is `analyse_reference`. On a CPU, the compiled path never holds the picture, nor its packets, in
-float32: a few rows of them, and the projections of one strip. Its result does not depend on threads or strips.
+The definition is `analyse_reference`. Neither path in one pass holds the picture, nor its packets, in float32:
+on a GPU a tile of them, on a CPU a few rows and the projections of one strip. The result does not depend on threads or
+strips.
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ def analyse(
     """
     _check_analysis(x, weight, bias, level, wavelet, mode, dtype)
     numbers = (dtype, limits(dtype), scaling(x.dtype))
-    if takes(x, level, wavelet):
+    if takes(x, len(weight), level, wavelet):
+        if x.is_cuda:
+            from codomain.kernels import analysis_triton
+
+            return analysis_triton.analyse(x, weight, bias, level, wavelet, mode, *numbers)
         from codomain.kernels import analysis_numba
 
         periodic = mode == "periodization"
@@ -96,10 +101,15 @@ def limits(dtype: torch.dtype) -> tuple[int, int]:
     return max(torch.iinfo(dtype).min, -(2**30)), min(torch.iinfo(dtype).max, 2**30)
 
 
-def takes(x: Shaped[Tensor, "b c *space"], level: int, wavelet: str) -> bool:
-    """Whether there is a compiled path for such a signal."""
-    known = x.dtype in (torch.float32, torch.uint8, torch.uint16)
-    return x.dim() == 4 and known and x.device.type == "cpu" and level > 0 and wavelet == "bior4.4"
+def takes(x: Shaped[Tensor, "b c *space"], d: int, level: int, wavelet: str) -> bool:
+    """Whether such a signal becomes ``d`` latents in one pass, where it lies."""
+    if x.dim() != 4 or x.dtype not in (torch.float32, *FULL_SCALE):
+        return False
+    if x.is_cuda:
+        from codomain.kernels import analysis_triton
+
+        return analysis_triton.takes(level, wavelet, d)
+    return x.device.type == "cpu" and level > 0 and wavelet == "bior4.4"
 
 
 def _check_analysis(

@@ -1,7 +1,5 @@
 """Analysis of a picture in Triton: one read of the pixels, one write of the integers.
 
-Nothing calls it yet: it stands on the kernel of planes in `wpt_triton`, and waits for that to be right on a GPU.
-
 A program makes the packets of 64 x 64 samples of each channel as `wpt_triton` does, turns them to (positions, bands),
 multiplies them with the weights of that channel, and rounds the sum.
 """
@@ -12,11 +10,23 @@ import torch
 import triton
 import triton.language as tl
 from codomain.kernels.wpt import Mode, natural
-from codomain.kernels.wpt_triton import CHUNK, HEAD, TILE, WINDOW, Map, _support, steps, tables, transform_tile
+from codomain.kernels.wpt_triton import (
+    HEAD,
+    PLANE_CHUNK,
+    PLANE_STAGES,
+    TILE,
+    WARPS,
+    WINDOW,
+    Map,
+    _support,
+    steps,
+    tables,
+    transform_tile,
+)
 from jaxtyping import Float, Integer, Shaped
 from torch import Tensor
 
-WARPS = 4  # 168 registers a thread at 16 latents, 255 at 64; nothing spills
+# in chunks of 32: 210 registers a thread at 16 latents, 254 at 64; nothing spills
 LEVEL = 3  # so that a tile has 64 positions of 64 bands
 MOST = 64  # latents: their sums stay in registers
 
@@ -54,8 +64,8 @@ def analyse(
     _analysis_kernel[grid](
         x, out, rows, columns, weights, first, failed, c, gh * side, gw * side, h, w, *_support(by),
         row_skipped, column_skipped, *x.stride(), *scaling, d, *map(float, limits),
-        PERIODIC=mode == "periodization", LEVEL=level, TILE=TILE, WINDOW=WINDOW, HEAD=HEAD, CHUNK=CHUNK,
-        LATENTS=padded, num_warps=WARPS,
+        PERIODIC=mode == "periodization", LEVEL=level, TILE=TILE, WINDOW=WINDOW, HEAD=HEAD, CHUNK=PLANE_CHUNK,
+        LATENTS=padded, num_warps=WARPS, num_stages=PLANE_STAGES,
     )  # fmt: skip
     if failed.item():
         raise ValueError("latents must be finite; found NaN or infinity in the signal")

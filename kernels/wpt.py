@@ -339,11 +339,8 @@ def _convolve(
 
 
 def _is_for_gpu(x: Tensor, level: int, wavelet: str) -> bool:
-    """Whether Triton takes it: a signal of one axis on a GPU, filters that fit its window.
-
-    Planes stay with the convolutions: their kernel is right in the interpreter, but its tests failed on an H100.
-    """
-    if not x.is_cuda or x.dim() != 3 or x.dtype == torch.float64:
+    """Whether Triton takes it: one or two axes on a GPU, filters that fit its window."""
+    if not x.is_cuda or x.dim() > 4 or x.dtype == torch.float64:
         return False
     from codomain.kernels import wpt_triton
 

@@ -80,7 +80,7 @@ def test_a_signal_that_is_not_finite(value: float) -> None:
 
 def test_what_is_not_compiled_follows_the_definition() -> None:
     x, (weight, bias) = samples(1, 1, 40, 40), projection(1, 1)
-    assert not takes(x, 1, "bior2.2")
+    assert not takes(x, 12, 1, "bior2.2")
     assert torch.equal(analyse(x, weight, bias, 1, "bior2.2"), analyse_reference(x, weight, bias, 1, "bior2.2"))
     x, (weight, bias) = samples(1, 3, 5, 6), projection(3, 0)
     assert torch.equal(analyse(x, weight, bias, 0), analyse_reference(x, weight, bias, 0))
