@@ -89,11 +89,11 @@ def _launch(n: int, d: int, wide: bool = False) -> Launch:
 
 
 PROCESSORS = 132  # of an H100
-# Chosen among those that ptxas compiles without spills up to 64 components (128: none on sm_90, 1340 bytes on sm_80;
+# Chosen among those that ptxas compiles without spills up to 64 components (128: some 350 bytes;
 # from 256 on, where every warp holds the vectors as operands, there are some) by their times on an H100.
 TILES = {  # components: vectors, codes, warps, tiles in flight, for many and for few vectors
-    16: ((32, 128, 8, 3), (32, 128, 8, 3)), 32: ((64, 32, 8, 3), (32, 32, 8, 2)), 64: ((32, 64, 8, 3), (32, 64, 8, 3)),
-    128: ((64, 64, 8, 3), (16, 32, 4, 3)), 256: ((64, 32, 8, 2), (16, 32, 4, 2)), 512: ((16, 32, 4, 2),) * 2,
+    16: ((32, 128, 8, 3), (32, 128, 8, 3)), 32: ((64, 32, 8, 3), (32, 32, 8, 2)), 64: ((32, 128, 8, 3), (32, 64, 8, 3)),
+    128: ((32, 128, 8, 3), (16, 32, 4, 3)), 256: ((64, 32, 8, 2), (16, 32, 4, 2)), 512: ((16, 32, 4, 2),) * 2,
     1024: ((16, 16, 8, 2),) * 2,
 }  # fmt: skip
 MOST = max(TILES)

@@ -61,7 +61,7 @@ def wpt(
         raise ValueError(f"level={level} needs sides divisible by {side}; x is {tuple(x.shape)}")
     if level == 0:
         return x
-    if _is_for_gpu(x, level, wavelet):
+    if _is_for_gpu(x, len(x) * x.shape[1], level, wavelet):
         from codomain.kernels import wpt_triton
 
         return wpt_triton.analyse(x, level, wavelet, mode)
@@ -105,7 +105,7 @@ def iwpt(
         )
     if level == 0:
         return X
-    if _is_for_gpu(X, level, wavelet):
+    if _is_for_gpu(X, len(X) * X.shape[1] >> level, level, wavelet):
         from codomain.kernels import wpt_triton
 
         return wpt_triton.synthesise(X, level, wavelet, mode)
@@ -338,13 +338,14 @@ def _convolve(
     return F.conv3d(x, kernel[:, :, None, :, None], stride=(1, stride, 1), padding=(0, padding, 0))
 
 
-def _is_for_gpu(x: Tensor, level: int, wavelet: str) -> bool:
-    """Whether Triton takes it: one or two axes on a GPU, filters that fit its window."""
+def _is_for_gpu(x: Tensor, signals: int, level: int, wavelet: str) -> bool:
+    """Whether Triton takes it, on a GPU: planes, or enough signals to fill its tiles; filters that fit its window."""
     if not x.is_cuda or x.dim() > 4 or x.dtype == torch.float64:
         return False
     from codomain.kernels import wpt_triton
 
-    return bool(wpt_triton.steps(level, wavelet))
+    filled = x.dim() == 4 or signals >= wpt_triton.TILE
+    return filled and bool(wpt_triton.steps(level, wavelet))
 
 
 def _is_compiled(x: Tensor, wavelet: str) -> bool:
