@@ -76,29 +76,30 @@ class ContextBottleneck(Bottleneck):
         """Multiply by the steps of a quality: the scale of `y`, whatever the quality."""
         return symbols.to(self.log_step.dtype) * self._step(index)
 
-    def encode(self, symbols: Int32[np.ndarray, " d *grid"], index: int = 0) -> bytes:
-        """Return the payload of one chunk of symbols."""
-        return self.model().encode(symbols, index)
+    def encode(self, symbols: Int32[np.ndarray, " d *grid"], index: int = 0) -> list[bytes]:
+        """Return the payload of one region of symbols."""
+        return [self.model().encode(symbols, index)]
 
-    def decode(self, data: bytes, grid: Sequence[int], index: int = 0) -> Int32[np.ndarray, " d *grid"]:
+    def decode(self, payloads: Sequence[bytes], grid: Sequence[int], index: int = 0) -> Int32[np.ndarray, " d *grid"]:
         """Return exactly the symbols that `encode` was given.
 
         Raises:
             BitstreamError: if the bytes are not such a payload.
         """
-        height, width = grid
+        (data,), (height, width) = payloads, grid
         return self.model().decode(data, self.channels, height, width, index)
 
-    def _encode_on_gpu(self, symbols: Sequence[Tensor], index: int) -> list[bytes]:
+    def _encode_on_gpu(self, symbols: Sequence[Tensor], index: int) -> list[list[bytes]]:
         from codomain.codecs import chunks
 
-        return chunks.encode_in_context(symbols, self.model(), index)
+        return [[data] for data in chunks.encode_in_context(symbols, self.model(), index)]
 
     def _decode_on_gpu(
-        self, data: Sequence[bytes], grids: Sequence[Sequence[int]], index: int, device: torch.device
+        self, payloads: Sequence[Sequence[bytes]], grids: Sequence[Sequence[int]], index: int, device: torch.device
     ) -> list[Tensor]:
         from codomain.codecs import chunks
 
+        data = [data for (data,) in payloads]
         return chunks.decode_in_context(data, self.model(), [(h, w) for h, w in grids], index, device)
 
     def start(self, y: Float[Tensor, "b d h w"], bits: float | None = None) -> None:

@@ -101,6 +101,11 @@ def bpp(n_bytes: int, width: int, height: int) -> float:
     return 8 * n_bytes / (width * height)
 
 
+def kbps(n_bytes: int, seconds: float) -> float:
+    """Thousands of bits per second of a whole file, header included."""
+    return 8 * n_bytes / seconds / 1000
+
+
 class BDRate(NamedTuple):
     """Bjontegaard's mean difference of rate at equal quality, in percent, and what it rests on."""
 
