@@ -87,7 +87,7 @@ def _decode(arguments: argparse.Namespace) -> int:
     def kind_of(data: bytes | memoryview) -> str:
         try:
             return bitstream.read_header(data).kind
-        except bitstream.BitstreamError:  # it will be refused in its turn
+        except ValueError:  # it will be refused in its turn
             return "image"
 
     def suffix_of(data: bytes | memoryview) -> str:
@@ -161,14 +161,14 @@ def _models(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "kind", "latents", "Kodak", "weights", "licence")
+    table = Table("name", "kind", "latents", "measured", "weights", "licence")
     for name in names():
         record = index()[name]
-        score = record["scores"]["kodak"]
+        scores = (f"{data}: {', '.join(f'{key} {value}' for key, value in found.items())}"
+                  for data, found in record["scores"].items())  # fmt: skip
         table.add_row(
-            name, record["kind"], record["latents"], f"{score['psnr']} dB at {score['bpp']} bpp",
-            record["sha256"][:16], record["licence"],
-        )  # fmt: skip
+            name, record["kind"], record["latents"], "; ".join(scores), record["sha256"][:16], record["licence"]
+        )
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     return 0
 
@@ -223,6 +223,8 @@ def _each(
             bar.begin(source.name)
             try:
                 row = one(source, target, bar)
+            except BrokenPipeError:
+                raise
             except (ValueError, OSError) as error:
                 failed += _complain(error, source)
                 continue

@@ -323,8 +323,7 @@ class Codec(nn.Module):
     def _latents(self, file: bitstream.File, stages: int | None = None) -> Tensor:
         if self.kind == "sound":
             layout = recording.layout_of(self, file)
-            parts = recording.latents(layout, file, range(len(layout.regions)), stages)
-            return torch.cat([y for _, y in parts], -1)
+            return torch.cat([y for _, y in recording.latents(layout, file, range(len(layout.regions)), stages)], -1)
         self.check_header(file.header)
         grid = self._grid([*reversed(file.header.shape[:2])])
         regions, layers = bitstream.tiles(grid, bitstream.CHUNK[self.kind]), self.bottleneck.layers

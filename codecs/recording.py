@@ -85,7 +85,8 @@ class Layout:
         """Return channels as signals of the codec's channels."""
         lacking = self.signals * self.codec.channels - len(x)
         full = np.concatenate([x, *[x[-1:]] * lacking])
-        return torch.from_numpy(np.ascontiguousarray(full, np.float32)).unflatten(0, (self.signals, -1))
+        signals: Tensor = torch.from_numpy(np.ascontiguousarray(full, np.float32)).unflatten(0, (self.signals, -1))
+        return signals
 
     def to_channels(self, x: Float[Tensor, "s k n"]) -> Float[np.ndarray, "c n"]:
         """Invert `to_signals`."""
@@ -181,7 +182,8 @@ class _Window:
 
 def form_of(header: Header) -> Format:
     """Return what a file's header says of its recording."""
-    return Format(*header.shape, header.depth, Flag.FLOAT in header.flags)
+    channels, samples, sample_rate = header.shape
+    return Format(channels, samples, sample_rate, header.depth, Flag.FLOAT in header.flags)
 
 
 def layout_of(codec: Codec, file: File) -> Layout:
