@@ -128,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command(_bench, "measure speed, side by side with what is installed")
     sub.add_argument("subject", choices=["wpt", "vq", "rans", "codec"])
     sub.add_argument("--json", action="store_true", help="print one JSON object per row")
+    sub.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the rates, and the floor of ours")
+    sub.add_argument("-f", "--force", action="store_true", help="replace an existing plot")
+    sub.add_argument("--roofline", action="store_true", help="predict the GPU kernels on an H100; measures nothing")
     return parser
 
 
@@ -246,7 +249,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     from codomain.codecs.bench import bench
 
-    bench(arguments.subject, arguments.json)
+    bench(arguments.subject, arguments.json, arguments.plot, arguments.force, arguments.roofline)
     return 0
 
 
