@@ -68,7 +68,7 @@ def bench(
         rows = predict(subject)
         title, columns = f"{subject} in Triton: predicted, not measured, for an H100 SXM", PREDICTED
     else:
-        contenders = import_module(f"codomain.codecs.bench_{subject}").contenders
+        contenders: Callable[[], Iterator[Contender]] = import_module(f"codomain.codecs.bench_{subject}").contenders
         with torch.inference_mode():
             rows = [row for group in _grouped(contenders()) for row in _measure(group)]
         title, columns = (

@@ -36,7 +36,7 @@ def _pictures() -> Iterator[Contender]:
         X, periodic = wpt(x, 3), wpt(x, 3, mode="periodization")
         split, merge = (f"{way}, 3 x {height} x {width}, level 3{where}" for way in ("wpt", "iwpt"))
         common: dict[str, Any] = {"amount": height * width / 1e6, "unit": "Pix", "device": device}
-        work = {"moved": 8 * x.numel(), "flop": 6 * LIFTING * x.numel()}
+        work: dict[str, Any] = {"moved": 8 * x.numel(), "flop": 6 * LIFTING * x.numel()}
         yield Contender(split, "codomain", partial(wpt, x, 3), **common, **work)
         yield Contender(merge, "codomain", partial(iwpt, X, 3), **common, **work)
         yield Contender(split, "torch convolution", partial(wpt_by_convolution, x, 3), **common)
@@ -63,7 +63,7 @@ def _sound() -> Iterator[Contender]:
         X = wpt(x, 8)
         split, merge = (f"{way}, 2 x {MINUTE}, level 8{where}" for way in ("wpt", "iwpt"))
         common: dict[str, Any] = {"amount": x.numel() / 1e6, "unit": "samples", "device": device}
-        work = {"moved": 8 * x.numel(), "flop": 8 * LIFTING * x.numel()}
+        work: dict[str, Any] = {"moved": 8 * x.numel(), "flop": 8 * LIFTING * x.numel()}
         yield Contender(split, "codomain", partial(wpt, x, 8), **common, **work)
         yield Contender(merge, "codomain", partial(iwpt, X, 8), **common, **work)
         yield Contender(split, "torch convolution", partial(wpt_by_convolution, x, 8), **common)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -52,7 +53,7 @@ def ptwt(device: str = "cpu") -> tuple[Map, Map]:
     `ptwt.WaveletPacket2D` itself is no peer: all its modes keep more coefficients than there are samples. With mode
     "periodic" those of periodization are among them, from the third on.
     """
-    import ptwt
+    ptwt = import_module("ptwt")
 
     def forward(x: Tensor) -> Tensor:
         for _ in range(3):
@@ -120,7 +121,8 @@ def constriction(symbols: np.ndarray, counts: np.ndarray, widest: int) -> Coding
 
     def decode() -> np.ndarray:
         coder = AnsCoder(data)
-        return np.stack([coder.decode(model, columns.shape[1]) for model in models]) - np.int32(widest)
+        symbols: np.ndarray = np.stack([coder.decode(model, columns.shape[1]) for model in models]) - np.int32(widest)
+        return symbols
 
     return encode, decode
 

@@ -73,8 +73,8 @@ def wpt(
     if _is_compiled(x, wavelet):
         from codomain.kernels import wpt_numba, wpt_rows_numba
 
-        compiled = wpt_numba if x.dim() == 4 else wpt_rows_numba
-        return compiled.analyse(x, level, halves(wavelet)[0], mode == "periodization")
+        analyse = wpt_numba.analyse if x.dim() == 4 else wpt_rows_numba.analyse
+        return analyse(x, level, halves(wavelet)[0], mode == "periodization")
     return wpt_by_convolution(x, level, wavelet, mode)
 
 
@@ -118,8 +118,8 @@ def iwpt(
     if _is_compiled(X, wavelet):
         from codomain.kernels import wpt_numba, wpt_rows_numba
 
-        compiled = wpt_numba if X.dim() == 4 else wpt_rows_numba
-        return compiled.synthesise(X, level, halves(wavelet)[1], mode == "periodization")
+        synthesise = wpt_numba.synthesise if X.dim() == 4 else wpt_rows_numba.synthesise
+        return synthesise(X, level, halves(wavelet)[1], mode == "periodization")
     return iwpt_by_convolution(X, level, wavelet, mode)
 
 
