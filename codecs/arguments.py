@@ -115,4 +115,7 @@ def make_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]]) -> argp
     sub = command("bench", "measure speed, side by side with what is installed")
     sub.add_argument("subject", choices=["wpt", "vq", "rans", "codec"])
     sub.add_argument("--json", action="store_true", help="print one JSON object per row")
+    sub.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the rates, and the floor of ours")
+    sub.add_argument("-f", "--force", action="store_true", help="replace an existing plot")
+    sub.add_argument("--roofline", action="store_true", help="predict the GPU kernels on an H100; measures nothing")
     return parser

@@ -203,7 +203,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     from codomain.codecs.bench import bench
 
-    bench(arguments.subject, arguments.json)
+    bench(arguments.subject, arguments.json, arguments.plot, arguments.force, arguments.roofline)
     return 0
 
 

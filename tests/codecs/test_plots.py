@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from codomain.codecs.plots import COLOURS, rate_distortion
+from codomain.codecs.plots import COLOURS, rate_distortion, rates
 from PIL import Image, ImageColor
 
 POINTS = [
@@ -27,3 +27,22 @@ def test_a_metric_that_some_lack() -> None:
     svg = rate_distortion(POINTS, "ms_ssim", "One", "svg")
     assert COLOURS[0].lower().encode() in svg
     assert COLOURS[1].lower().encode() not in svg
+
+
+def test_rates_have_a_bar_each_and_a_line_at_the_floor() -> None:
+    rows = [
+        {"operation": "a", "library": "codomain", "rate": 50.0, "unit": "MPix/s", "share": 0.25},
+        {"operation": "a", "library": "other", "rate": 5.0, "unit": "MPix/s"},
+        {"operation": "b", "library": "codomain", "rate": 3.0, "unit": "MPix/s"},
+    ]
+
+    def count(png: bytes) -> list[int]:
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))[:, 120:]
+        return [int((pixels == ImageColor.getrgb(colour)).all(2).sum()) for colour in COLOURS[:2]]
+
+    png = rates(rows, "rates")
+    assert png == rates(rows, "rates")
+    ours, other = count(png)
+    assert ours > 5 * other > 5000
+    del rows[0]["share"]
+    assert count(rates(rows, "rates"))[1] != other  # the axis no longer reaches to the floor
