@@ -99,8 +99,8 @@ def describe(file: File, n_bytes: int) -> dict[str, Any]:
 
 def build(config: Path) -> Codec:
     """Return the codec that a config file describes, with fresh weights."""
-    settings = yaml.safe_load(config.read_text())
-    codec = _instantiate(settings["model"]["codec"])
+    model = yaml.safe_load(config.read_text())["model"]
+    codec = _instantiate(model.get("init_args", model)["codec"])
     if not isinstance(codec, Codec):
         raise ValueError(f"{config}: model.codec must be a Codec; found {type(codec).__name__}")
     return codec
