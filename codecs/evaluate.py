@@ -124,7 +124,7 @@ def evaluate(
         notes = _notes(kind, data, complete, points, left_out, timing)
         _print(kind, title, points, compared, gained, notes)
         if out is not None:
-            with _progress(f"{kind.item}s", min(len(complete), report.SHOWN)) as advance:
+            with _progress(f"{kind.item}s", min(len(complete), kind.shown)) as advance:
                 shown = report.gather(contenders, complete, store, jobs, advance)
             _write(out, kind, title, data.name, rows, points, compared, gained, notes, shown)
             print(f"{out / 'report.html'}: {(out / 'report.html').stat().st_size / 1e6:.1f} MB, opens in any browser")

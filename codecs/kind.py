@@ -105,6 +105,7 @@ class Kind(ABC):
         anchor: the baseline that curves are compared with.
         scales: baseline -> its qualities.
         intervals: whether means are shown with their 95 % confidence intervals.
+        shown: how many signals the page shows at most.
         about: how metrics are taken, in one line.
         viewer: file of the page's part that shows what was coded.
     """
@@ -123,6 +124,7 @@ class Kind(ABC):
     anchor: str
     scales: Mapping[str, Scale]
     intervals = False
+    shown = 24
     about: str
     viewer: str
 

@@ -21,7 +21,6 @@ from codomain.codecs.matched import match
 from codomain.codecs.results import show, show_gain, show_percent
 from codomain.codecs.sweep import Input, Store
 
-SHOWN = 24  # signals at most
 NEAR = 0.01  # of the bytes: a baseline's file that is this near needs no further search
 
 
@@ -32,12 +31,13 @@ def gather(
     jobs: int,
     advance: Callable[[str], None],
 ) -> list[Shown]:
-    """Return what the page shows of up to `SHOWN` signals: the original, our models at the middle one of their
+    """Return what the page shows of the kind's number of signals: the original, our models at the middle one of their
     qualities, and, for each of these, every baseline at the quality whose file is nearest in bytes. Without a model of
     ours, the contenders as they are.
     """
-    inputs = [inputs[i * len(inputs) // SHOWN] for i in range(SHOWN)] if len(inputs) > SHOWN else inputs
     kind = KINDS[contenders[0].kind]
+    if len(inputs) > kind.shown:
+        inputs = [inputs[i * len(inputs) // kind.shown] for i in range(kind.shown)]
     ours = []
     for name in dict.fromkeys(c.name for c in contenders if isinstance(c, Ours)):
         same = sorted((c for c in contenders if c.name == name), key=lambda c: c.quality or 0)
@@ -102,10 +102,8 @@ def page(
 
     measured = [metric for metric in kind.metrics if any(row.get(metric.key) is not None for row in gained)]
     kept = kind.fitted(shown)
-    notes = [
-        *notes,
-        *([f"{len(kept)} of {len(shown)} are shown: the page holds no more"] if len(kept) < len(shown) else []),
-    ]
+    if len(kept) < len(shown):
+        notes = [*notes, f"{len(kept)} of {len(shown)} {kind.item}s are shown below: the page holds no more"]
     body = {
         "title": html.escape(title),
         "items": f"{kind.item}s",

@@ -51,6 +51,7 @@ class SoundKind(Kind):
     anchor = "opus"
     scales: Mapping[str, Scale] = sound_baselines.SCALES
     intervals = True
+    shown = 6
     about = (
         "means are over recordings, with the 95 % confidence interval of the mean (Student's t); metrics are of all "
         "channels, clipped to [-1, 1], not rounded; STOI, PESQ (wide band, 16 kHz) and ViSQOL are of their mean; STOI "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, gcd
+from math import gcd
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +55,7 @@ def write_waveform(path: Path, x: Waveform) -> None:
 def resample(x: Float32[np.ndarray, "c t"], source: int, target: int) -> Float32[np.ndarray, "c _"]:
     """Return sound at another rate, ceil(t * target / source) samples: a windowed sinc at the rational ratio in Hz.
 
-    The stop band (100 dB) begins at the lower Nyquist frequency; sample 0 stays where it is.
+    Flat up to 0.9 times the lower Nyquist frequency, where the stop band of 100 dB begins; sample 0 stays where it is.
     """
     if source == target:
         return x
@@ -63,8 +63,8 @@ def resample(x: Float32[np.ndarray, "c t"], source: int, target: int) -> Float32
 
     common = gcd(source, target)
     up, down = target // common, source // common
-    half = ceil(24 * max(up, down) / 0.945)  # 24 crossings on either side
-    cutoff = 0.945 / max(up, down)
+    half = 64 * max(up, down)
+    cutoff = 0.95 / max(up, down)  # the middle of the transition
     taps = cutoff * np.sinc(cutoff * np.arange(-half, half + 1)) * np.kaiser(2 * half + 1, 10.0)
     y: np.ndarray = resample_poly(x.astype(np.float64), up, down, axis=1, window=taps)
     return y.astype(np.float32)
@@ -95,6 +95,6 @@ def find_lag(x: Waveform, x_hat: Waveform) -> int:
         return 0
     products = sum(correlate(b[c], a[c], method="fft") for c in range(len(a)))
     around = products[n - 1 - reach : n + reach] / np.sqrt(power)
-    fit = -10 * np.log10(np.maximum(1 - np.clip(around, 0, 1) ** 2, 1e-10))  # a lag of opposite sign is none
+    fit = -10 * np.log10(np.maximum(1 - around**2, 1e-10))
     best = int(np.argmax(fit))
     return best - reach if fit[best] > fit[reach] + MISALIGNED_DB else 0
