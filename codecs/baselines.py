@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from codomain.codecs.matched import Scale
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -27,7 +28,8 @@ class Baseline:
 
     name: str
     quality: int
-    latents_per_pixel: float | None = None
+    kind: str = "image"
+    latents_per_position: float | None = None
 
     @property
     def suffix(self) -> str:
@@ -63,31 +65,25 @@ class Baseline:
 
 
 SCALES = {
-    "jpeg": (range(1, 96), "libjpeg's quality; 4:2:0, optimized Huffman tables"),
-    "webp": (range(101), "libwebp's quality; lossy, method 4"),
-    "avif": (range(101), "libavif's quality; 4:2:0, speed 6"),
-    "jpeg2000": (range(5, 801), "hundredths of a bit per pixel that OpenJPEG aims at; 9/7 wavelet, irreversible"),
-    "jxl": (range(101), "libjxl's quality; effort 7; needs pillow-jxl-plugin"),
+    "jpeg": Scale(1, 95, 1, "libjpeg's quality; 4:2:0, optimized Huffman tables"),
+    "webp": Scale(0, 100, 1, "libwebp's quality; lossy, method 4"),
+    "avif": Scale(0, 100, 1, "libavif's quality; 4:2:0, speed 6"),
+    "jpeg2000": Scale(5, 800, 1, "hundredths of a bit per pixel that OpenJPEG aims at; 9/7 wavelet, irreversible"),
+    "jxl": Scale(0, 100, 1, "libjxl's quality; effort 7; needs pillow-jxl-plugin"),
 }
 
 
 _FEATURES = {"jpeg": "jpg", "webp": "webp", "avif": "avif", "jpeg2000": "jpg_2000"}  # as Pillow calls them
 
 
-def parse_baseline(text: str) -> Baseline | None:
-    """Return the baseline that "name:quality" names; None if it names none of `SCALES`.
+def baseline(name: str, quality: float) -> Baseline:
+    """Return one of `SCALES`.
 
     Raises:
-        ValueError: for a quality off the codec's scale, or a codec that is not installed.
+        ValueError: if it is not installed.
     """
-    name, _, quality = text.partition(":")
-    if name not in SCALES:
-        return None
-    scale, meaning = SCALES[name]
-    if not quality.isdecimal() or int(quality) not in scale:
-        raise ValueError(f"{text!r}: expected {name}:{scale[0]} to {name}:{scale[-1]} ({meaning})")
     if not is_installed(name):
-        raise ValueError(f"{text!r}: {name} is not installed ({meaning})")
+        raise ValueError(f"'{name}:{quality:g}': {name} is not installed ({SCALES[name].meaning})")
     return Baseline(name, int(quality))
 
 

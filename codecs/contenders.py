@@ -1,10 +1,11 @@
 """Contenders: every codec under test as the same kind of thing, and the fresh processes that run them.
 
-A contender is a name, a quality, `compress` and `decompress`: ours, Pillow's (`baselines.py`), CompressAI's (`zoo.py`).
+A contender is a name, a quality, `compress` and `decompress`: ours, those of `baselines.py` and `sound_baselines.py`,
+CompressAI's (`zoo.py`). Its kind (`kind.py`) says what a signal is: here, signals are opaque.
 
-    python -m codomain.codecs.contenders encode NAME     picture -> file
-    python -m codomain.codecs.contenders decode NAME     file -> samples, .npy
-    python -m codomain.codecs.contenders time NAME       picture -> speeds, warm; nothing is written
+    python -m codomain.codecs.contenders encode NAME     signal -> file
+    python -m codomain.codecs.contenders decode NAME     file -> samples
+    python -m codomain.codecs.contenders time NAME       signal -> speeds, warm; nothing is written
 
 Standard input is JSON, a list of [input, output]; every pair answers with one line of JSON, an input that fails too.
 The last line is the process's own: its peak memory.
@@ -22,11 +23,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-from codomain.codecs.baselines import SCALES, parse_baseline
-from jaxtyping import Shaped, UInt8
+from codomain.codecs.image_kind import ImageKind
+from codomain.codecs.kind import Kind
+from codomain.codecs.matched import match
+from codomain.codecs.sound_kind import SoundKind
 
-RUNS = 3  # timed runs of each picture, after one to warm up
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (ImageKind(), SoundKind())}
+RUNS = 3  # timed runs of each signal, after one to warm up
+NEAR = 0.002  # of the bytes: a matched file that is this near needs no further search
 
 
 @runtime_checkable
@@ -50,18 +54,22 @@ class Contender(Protocol):
         """Of its files."""
 
     @property
-    def latents_per_pixel(self) -> float | None:
-        """Numbers that a model would learn from, over pixels; None where there are none."""
+    def kind(self) -> str:
+        """Of its signals: a key of `KINDS`."""
+
+    @property
+    def latents_per_position(self) -> float | None:
+        """Numbers that a model would learn from, over pixels or samples; None where there are none."""
 
     @property
     def threads(self) -> int:
         """That it uses of its own accord."""
 
-    def compress(self, x: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    def compress(self, x: Any) -> bytes:
         """Return the bytes of a whole file."""
 
-    def decompress(self, data: bytes) -> Shaped[np.ndarray, "h w 3"]:
-        """Decode a file: uint8, or float in [0, 255] where the codec does not round."""
+    def decompress(self, data: bytes) -> Any:
+        """Decode a file; not rounded, where the codec does not round."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +88,15 @@ class Ours:
         return str(index()[self.name]["sha256"][:16])
 
     @property
-    def latents_per_pixel(self) -> float:
-        """Latent channels over pixels per latent."""
+    def kind(self) -> str:
+        """As the index has it."""
+        from codomain.codecs.load import index
+
+        return str(index()[self.name]["kind"])
+
+    @property
+    def latents_per_position(self) -> float:
+        """Latent channels over positions per latent."""
         codec = self._codec
         return float(codec.latent_dim / codec.stride**codec.ndim)
 
@@ -92,20 +107,13 @@ class Ours:
 
         return torch.get_num_threads()
 
-    def compress(self, x: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    def compress(self, x: Any) -> bytes:
         """Return the bytes of a `.cdm` file."""
-        import torch
+        return KINDS[self.kind].compress(self._codec, x, self.quality)
 
-        data: bytes = self._codec.compress(
-            torch.from_numpy(x).permute(2, 0, 1)[None].contiguous(), quality=self.quality
-        )
-        return data
-
-    def decompress(self, data: bytes) -> Shaped[np.ndarray, "h w 3"]:
-        """Decode; not rounded, as learned codecs are measured (`evaluate` rounds for its 8-bit figures)."""
-        x_hat = self._codec.decompress(data)[0].add(1).mul(127.5)
-        picture: np.ndarray = x_hat.permute(1, 2, 0).contiguous().numpy()
-        return picture
+    def decompress(self, data: bytes) -> Any:
+        """Decode; not rounded."""
+        return KINDS[self.kind].decompress(self._codec, data)
 
     @property
     def _codec(self) -> Any:
@@ -114,27 +122,107 @@ class Ours:
         return load(self.name)
 
 
+@dataclass(frozen=True)
+class Matched:
+    """A baseline at the bytes of another contender.
+
+    Of every signal it writes its largest file that is no larger than the other's, or its smallest where none is.
+
+    Attributes:
+        baseline: its name.
+        other: whose bytes count.
+    """
+
+    baseline: str
+    other: Contender
+    latents_per_position: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Both names."""
+        return f"{self.baseline}@{self.other.name}"
+
+    @property
+    def quality(self) -> float | None:
+        """The other's."""
+        return self.other.quality
+
+    @property
+    def kind(self) -> str:
+        """Of both."""
+        return self.other.kind
+
+    @property
+    def version(self) -> str:
+        """Of both."""
+        return f"{self._at(0).version} at the bytes of {self.other.version}"
+
+    @property
+    def suffix(self) -> str:
+        """The baseline's."""
+        return self._at(0).suffix
+
+    @property
+    def threads(self) -> int:
+        """The baseline's."""
+        return self._at(0).threads
+
+    def compress(self, x: Any) -> bytes:
+        """Return the bytes of a whole file."""
+        scale, n_bytes = KINDS[self.kind].scales[self.baseline], len(self.other.compress(x))
+        make = KINDS[self.kind].baseline
+        return match(scale, lambda q: make(self.baseline, q).compress(x), n_bytes, {}, NEAR, at_most=True)[1]
+
+    def decompress(self, data: bytes) -> Any:
+        """Decode a file."""
+        return self._at(0).decompress(data)
+
+    def _at(self, index: int) -> Contender:
+        kind = KINDS[self.kind]
+        found: Contender = kind.baseline(self.baseline, kind.scales[self.baseline].at(index))
+        return found
+
+
 def parse(text: str) -> Contender:
-    """Return the contender that a name stands for: "walloc-rgb-4x", "jpeg:30", "cheng2020-anchor:3".
+    """Return the contender that a name stands for: "walloc-rgb-4x", "jpeg:30", "cheng2020-anchor:3"; or
+    "opus@walloc-stereo-5x:50", Opus at the bytes of that.
 
     Raises:
         ValueError: if there is none of this name, or it is not installed.
     """
-    baseline = parse_baseline(text)
-    if baseline is not None:  # first: a process that runs one need not import torch
-        return baseline
+    baseline, matched, other = text.partition("@")
+    if matched:
+        return parse_matched(baseline, parse(other))
+    name, _, quality = text.partition(":")
+    for kind in KINDS.values():  # first: a process that runs a baseline need not import torch
+        if name in kind.scales:
+            found: Contender = kind.baseline(name, kind.scales[name].parse(name, quality))
+            return found
     from codomain.codecs.load import index, names
 
-    name, _, quality = text.partition(":")
     if name in index():  # those that were replaced too
         return Ours(name, _check_quality(name, quality))
     from codomain.codecs.zoo import parse_zoo
 
-    found = parse_zoo(text)
-    if found is None:
-        scales = ", ".join(f"{name}:{scale[0]}...{scale[-1]}" for name, (scale, _) in SCALES.items())
-        raise ValueError(f"no model {text!r}; there are {', '.join(names())}, {scales}")
-    return found
+    learned = parse_zoo(text)
+    if learned is None:
+        scales = {name: scale for kind in KINDS.values() for name, scale in kind.scales.items()}
+        shown = ", ".join(f"{name}:{scale.low:g}...{scale.high:g}" for name, scale in scales.items())
+        raise ValueError(f"no model {text!r}; there are {', '.join(names())}, {shown}")
+    return learned
+
+
+def parse_matched(baseline: str, other: Contender) -> Matched:
+    """Return a baseline at the bytes of another contender.
+
+    Raises:
+        ValueError: if there is no such baseline of the other's kind, or it is not installed.
+    """
+    kind = KINDS[other.kind]
+    if baseline not in kind.scales:
+        raise ValueError(f"'{baseline}@{label(other)}': expected one of {', '.join(kind.scales)} before the @")
+    kind.baseline(baseline, kind.scales[baseline].low)
+    return Matched(baseline, other)
 
 
 def _check_quality(name: str, text: str) -> float | None:
@@ -153,24 +241,6 @@ def label(contender: Contender) -> str:
     return contender.name if contender.quality is None else f"{contender.name}:{contender.quality:g}"
 
 
-def read_picture(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Return what every contender is given: 8-bit RGB, upright; deeper samples are rounded, alpha is dropped.
-
-    A .npy file holds it as it is.
-
-    Raises:
-        ValueError: if the file is no picture that we can hold.
-    """
-    if path.suffix == ".npy":
-        x: np.ndarray = np.load(path)
-        return x
-    from codomain.codecs import media
-
-    picture = media.read_image(path.read_bytes())
-    pixels = picture.pixels.numpy()
-    return np.ascontiguousarray((pixels if picture.depth == 8 else media.to_8_bits(pixels)).transpose(1, 2, 0))
-
-
 def main(job: str, name: str) -> None:
     """Do one job on all pairs of standard input."""
     contender, pairs = parse(name), json.load(sys.stdin)
@@ -185,23 +255,24 @@ def main(job: str, name: str) -> None:
 
 
 def _encode(contender: Contender, source: Path, target: Path) -> dict[str, Any]:
-    data = contender.compress(read_picture(source))
+    data = contender.compress(KINDS[contender.kind].read(source))
     target.write_bytes(data)
     return {"n_bytes": len(data)}
 
 
 def _decode(contender: Contender, source: Path, target: Path) -> dict[str, Any]:
-    np.save(target, contender.decompress(source.read_bytes()))
+    KINDS[contender.kind].save(target, contender.decompress(source.read_bytes()))
     return {}
 
 
 def _time(contender: Contender, source: Path, target: Path) -> dict[str, Any]:
-    x = read_picture(source)
+    kind = KINDS[contender.kind]
+    x = kind.read(source)
     data, first = contender.compress(x), time.time()  # which warms up
     contender.decompress(data)
     return {
         "first_coded_at": first,
-        "pixels": x.shape[0] * x.shape[1],
+        "amount": kind.amount(x),
         "threads": contender.threads,
         "encode_s": _seconds(lambda: contender.compress(x)),
         "decode_s": _seconds(lambda: contender.decompress(data)),

@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-BEST = 100.0  # dB that means and curves give to equal pictures, whose PSNR is infinite
 MS_SSIM_SIDE = 161  # five scales under a window of 11: the least side it is defined for
 
 
@@ -83,17 +82,6 @@ def available_metrics() -> dict[str, Callable[..., float]]:
     vgg, learned = folder / "vgg16-397923af.pth", {"lpips": lpips, "dists": dists}
     found = {name: f for name, f in learned.items() if vgg.exists() and (folder / f"{name}_weights.pt").exists()}
     return IMAGE_METRICS | found
-
-
-def decibels(metric: str, value: float) -> float:
-    """Return a metric as decibels, where curves are compared: -10 log10 of what is lacking or of the distance.
-
-    At most `BEST`, which is that of equal pictures.
-    """
-    if metric.startswith("psnr"):
-        return min(value, BEST)
-    lacking = value if metric in ("lpips", "dists") else 1 - value
-    return float(-10 * np.log10(max(lacking, 1e-10)))
 
 
 def bpp(n_bytes: int, width: int, height: int) -> float:

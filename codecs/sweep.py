@@ -1,9 +1,9 @@
-"""Sweep: every contender on every picture, as real files that fresh processes encode and decode.
+"""Sweep: every contender on every signal, as real files that fresh processes encode and decode.
 
-    picture --process 1: compress--> file --process 2: decompress--> samples --metrics--> one row
+    signal --process 1: compress--> file --process 2: decompress--> samples --metrics--> one row
 
 Rows are appended to ``points.jsonl`` batch by batch, so a run that was interrupted goes on where it was. Contenders
-and slices of the pictures run in parallel, single-threaded, each with one picture in memory.
+and slices of the signals run in parallel, single-threaded, each with one signal in memory.
 """
 
 from __future__ import annotations
@@ -24,19 +24,16 @@ from statistics import geometric_mean
 from threading import Lock
 from typing import Any, NamedTuple
 
-import numpy as np
-from codomain.codecs import media
-from codomain.codecs.contenders import Contender, label, read_picture
-from codomain.codecs.metrics import available_metrics, bpp, psnr
-from codomain.codecs.results import Row
+from codomain.codecs.contenders import KINDS, Contender, label
+from codomain.codecs.kind import Kind, Row
 
-BATCH = 12  # pictures of one pair of processes: their samples lie on disk until measured
+BATCH = 12  # signals of one pair of processes: their samples lie on disk until measured
 DECODED = ".decoded-"  # how the folders of these begin
-TIMED = 3  # pictures whose coding is timed
+TIMED = 3  # signals whose coding is timed
 
 
-class Picture(NamedTuple):
-    """A picture that is coded.
+class Input(NamedTuple):
+    """A signal that is coded.
 
     Attributes:
         path: of the file.
@@ -49,30 +46,34 @@ class Picture(NamedTuple):
     crc: str
 
 
-def read_folder(folder: Path) -> tuple[list[Picture], list[str]]:
-    """Return the pictures of a folder, and a line for each that cannot be read.
+def read_folder(folder: Path, kind: Kind) -> tuple[list[Input], list[str]]:
+    """Return the signals of one kind in a folder, and a line for each that cannot be read.
 
     Raises:
         ValueError: if there is nothing.
     """
     if not folder.is_dir():
         raise ValueError(
-            f"{folder}: expected a folder of images; {'found a file' if folder.exists() else 'no such folder'}"
+            f"{folder}: expected a folder of {kind.files}; {'found a file' if folder.exists() else 'no such folder'}"
         )
-    pictures, failures = [], []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in media.FORMATS.keys() | media.FOREIGN):
+    inputs, failures = [], []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in kind.suffixes):
         name = str(path.relative_to(folder))
         if not path.is_file():
             continue
         try:
-            read_picture(path)
+            kind.read(path)
         except (ValueError, OSError) as error:
             failures.append(f"{name}: {' '.join(str(error).split())}")
         else:
-            pictures.append(Picture(path, name, f"{zlib.crc32(path.read_bytes(), zlib.crc32(name.encode())):08x}"))
-    if not pictures:
-        raise ValueError(f"{folder}: no image can be read: {failures[0]}" if failures else f"{folder}: no images")
-    return pictures, failures
+            inputs.append(Input(path, name, f"{zlib.crc32(path.read_bytes(), zlib.crc32(name.encode())):08x}"))
+    if not inputs:
+        raise ValueError(
+            f"{folder}: none of the {kind.files} can be read: {failures[0]}"
+            if failures
+            else f"{folder}: no {kind.files}"
+        )
+    return inputs, failures
 
 
 class Store:
@@ -106,9 +107,9 @@ class Store:
         for left in folder.glob(f"{DECODED}*"):  # by a run that was killed
             shutil.rmtree(left, ignore_errors=True)
 
-    def find(self, contender: Contender, picture: Picture) -> Row | None:
-        """Return the row of one picture, if it is known and its file lies there whole."""
-        row = self.rows.get((label(contender), contender.version, picture.crc))
+    def find(self, contender: Contender, source: Input) -> Row | None:
+        """Return the row of one signal, if it is known and its file lies there whole."""
+        row = self.rows.get((label(contender), contender.version, source.crc))
         if row is None:
             return None
         file = self.folder / row["file"]
@@ -123,25 +124,21 @@ class Store:
 
 
 def sweep(
-    contenders: Sequence[Contender],
-    pictures: Sequence[Picture],
-    store: Store,
-    jobs: int,
-    advance: Callable[[str], None],
+    contenders: Sequence[Contender], inputs: Sequence[Input], store: Store, jobs: int, advance: Callable[[str], None]
 ) -> list[str]:
-    """Fill ``store``; return a line for every picture that a contender could not code.
+    """Fill ``store``; return a line for every signal that a contender could not code.
 
     Args:
         contenders: what is tested.
-        pictures: files of images.
+        inputs: of their kind.
         store: what is known already is not done again.
         jobs: processes at a time.
-        advance: called with a contender's label for every picture that is done.
+        advance: called with a contender's label for every signal that is done.
     """
-    work: list[tuple[Contender, list[Picture]]] = []
+    work: list[tuple[Contender, list[Input]]] = []
     for contender in contenders:
-        todo = [p for p in pictures if store.find(contender, p) is None]
-        for _ in range(len(pictures) - len(todo)):
+        todo = [source for source in inputs if store.find(contender, source) is None]
+        for _ in range(len(inputs) - len(todo)):
             advance(label(contender))
         size = max(1, min(BATCH, -(-len(todo) // jobs)))
         work += [(contender, todo[i : i + size]) for i in range(0, len(todo), size)]
@@ -157,40 +154,26 @@ def sweep(
             raise
 
 
-def measure(source: Path, decoded: Path) -> Row:
-    """Return the metrics of one decoded picture, as 8-bit RGB; ``psnr_float`` where the codec did not round.
-
-    A metric that the picture is too small for is None.
-    """
-    x, raw = read_picture(source), np.load(decoded)
-    if raw.shape != x.shape:
-        raise ValueError(f"decoded to {raw.shape[1]} x {raw.shape[0]}; the picture is {x.shape[1]} x {x.shape[0]}")
-    exact = raw.dtype == np.uint8
-    x_hat = raw if exact else raw.clip(0, 255).round().astype(np.uint8)
-    row: Row = {"width": x.shape[1], "height": x.shape[0]}
-    for key, metric in available_metrics().items():
-        try:
-            row[key] = round(metric(x, x_hat, 255.0), 6)
-        except ValueError:
-            row[key] = None
-    row["psnr_float"] = None if exact else round(psnr(x, raw, 255.0), 6)
-    return row
+def measure(kind: str, source: Path, decoded: Path) -> Row:
+    """Return the metrics of one decoded signal; runs in a process of its own."""
+    return KINDS[kind].measure(KINDS[kind].load(source), KINDS[kind].load(decoded))
 
 
-def time_codec(contender: Contender, pictures: Sequence[Path]) -> Row:
+def time_codec(contender: Contender, samples: Sequence[Path]) -> Row:
     """Return the speeds of a contender, alone on the machine and warm; and what a fresh process costs.
 
-    Keys: ``encode_mpix_s``, ``decode_mpix_s`` (geometric mean over pictures of the median of several runs),
-    ``threads``, ``start_s`` (a fresh process, to its first coded picture), ``peak_mb`` (memory of that process).
+    Keys: the kind's speeds (geometric mean over signals of the median of several runs), ``threads``, ``start_s`` (a
+    fresh process, to its first coded signal), ``peak_mb`` (memory of that process).
     """
     began = time.time()
-    *reports, last = _process("time", contender, [(p, p) for p in pictures], threads=None)
+    *reports, last = _process("time", contender, [(p, p) for p in samples], threads=None)
     good = [report for report in reports if "error" not in report]
     if not good:
         raise ValueError(f"{label(contender)}: {reports[0]['error']}")
+    encode, decode = KINDS[contender.kind].speeds
     return {
-        "encode_mpix_s": round(geometric_mean(r["pixels"] / 1e6 / r["encode_s"] for r in good), 3),
-        "decode_mpix_s": round(geometric_mean(r["pixels"] / 1e6 / r["decode_s"] for r in good), 3),
+        encode.key: round(geometric_mean(r["amount"] / r["encode_s"] for r in good), 3),
+        decode.key: round(geometric_mean(r["amount"] / r["decode_s"] for r in good), 3),
         "threads": good[0]["threads"],
         "start_s": round(good[0]["first_coded_at"] - began, 2),
         "peak_mb": last["peak_mb"],
@@ -198,44 +181,41 @@ def time_codec(contender: Contender, pictures: Sequence[Path]) -> Row:
 
 
 def _code(
-    contender: Contender,
-    batch: list[Picture],
-    store: Store,
-    meters: ProcessPoolExecutor,
-    advance: Callable[[str], None],
+    contender: Contender, batch: list[Input], store: Store, meters: ProcessPoolExecutor, advance: Callable[[str], None]
 ) -> list[str]:
-    """Code one slice of the pictures; return the failures."""
+    """Code one slice of the signals; return the failures."""
     failures: list[str] = []
-    name = label(contender)
+    name, kind = label(contender), KINDS[contender.kind]
     coded = [Path("coded") / name.replace(":", "_") / f"{p.path.stem}_{p.crc}{contender.suffix}" for p in batch]
     (store.folder / coded[0]).parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store.folder, prefix=DECODED) as folder:
-        samples, decoded = ([Path(folder) / f"{i}{end}.npy" for i in range(len(batch))] for end in ("", "_hat"))
-        for picture, path in zip(batch, samples, strict=True):  # once: a process that runs a baseline needs no torch
-            np.save(path, read_picture(picture.path))
+        ends = (kind.handed, f"_hat{kind.handed}")
+        samples, decoded = ([Path(folder) / f"{i}{end}" for i in range(len(batch))] for end in ends)
+        for source, path in zip(batch, samples, strict=True):  # once: a process that runs a baseline needs no torch
+            kind.save(path, kind.read(source.path))
         files = [store.folder / path for path in coded]
         written = _process("encode", contender, list(zip(samples, files, strict=True)))
         whole = [i for i, report in enumerate(written[:-1]) if "error" not in report]
         read = _process("decode", contender, [(files[i], decoded[i]) for i in whole]) if whole else [{}]
         reports = dict(zip(whole, read[:-1], strict=True))
         pending: dict[int, Future[Row]] = {
-            i: meters.submit(measure, samples[i], decoded[i]) for i in whole if "error" not in reports[i]
+            i: meters.submit(measure, kind.name, samples[i], decoded[i]) for i in whole if "error" not in reports[i]
         }
-        for i, picture in enumerate(batch):
+        for i, source in enumerate(batch):
             try:
                 for report in (written[i], reports.get(i, {})):
                     if "error" in report:
                         raise ValueError(report["error"])
                 measured = pending[i].result()
             except ValueError as error:
-                failures.append(f"{name}: {picture.name}: {error}")
+                failures.append(f"{name}: {source.name}: {error}")
             else:
                 n_bytes = written[i]["n_bytes"]
                 store.add(
-                    {"model": name, "name": contender.name, "quality": contender.quality, "image": picture.name,
-                     "n_bytes": n_bytes, "bpp": round(bpp(n_bytes, measured["width"], measured["height"]), 6),
+                    {"model": name, "name": contender.name, "quality": contender.quality, kind.name: source.name,
+                     "n_bytes": n_bytes, kind.rate.key: round(kind.rate_of(n_bytes, measured), 6),
                      **measured, "version": contender.version,
-                     "latents_per_pixel": contender.latents_per_pixel, "crc": picture.crc, "file": str(coded[i])}
+                     kind.latents.key: contender.latents_per_position, "crc": source.crc, "file": str(coded[i])}
                 )  # fmt: skip
             advance(name)
     return failures

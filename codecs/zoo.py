@@ -35,7 +35,8 @@ class ZooModel:
 
     name: str
     quality: int
-    latents_per_pixel: float | None = None
+    kind: str = "image"
+    latents_per_position: float | None = None
     suffix: str = ".bin"
 
     @property

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+import yaml
 from codomain.codecs.bottleneck import EntropyBottleneck
+from codomain.codecs.load import save_weights
 from codomain.codecs.synthesis import PacketRefiner
 from codomain.codecs.walloc import WaLLoC
 from codomain.kernels.context import KNOWN, PHASES, Forms
@@ -75,6 +79,65 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = ["walloc-rgb-4x", "walloc-rgb-16x", *qualities]
     command = ["evaluate", "--models", *models, "--data", str(folder / "photos"), "--out", str(folder / "out")]
     done = subprocess.run([sys.executable, "-m", "codomain.codecs.cli", *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (folder / "printed.txt").write_text(done.stdout)
+    return folder
+
+
+def music(seconds: float, sample_rate: int, channels: int = 2, seed: int = 0) -> np.ndarray:
+    """Notes with overtones that decay, a little noise; (c, t), float32, at most 0.9."""
+    rng, t = np.random.default_rng(seed), np.arange(round(seconds * sample_rate)) / sample_rate
+    x = rng.normal(0, 0.003, (channels, len(t)))
+    for start in np.arange(0, seconds, 0.2):
+        pitch = 110 * 2 ** (rng.integers(0, 36) / 12)
+        since = np.maximum(t - start, 0)
+        note = sum(
+            np.sin(2 * np.pi * pitch * k * since) / k**1.5 for k in range(1, 9) if pitch * k < 0.45 * sample_rate
+        )
+        x += rng.uniform(0.2, 1, (channels, 1)) * (note * np.exp(-6 * since) * (t >= start))
+    return (0.9 * x / np.abs(x).max()).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def make_music() -> Callable[..., np.ndarray]:
+    return music
+
+
+TINY_STEREO = """model:
+  codec:
+    class_path: codomain.codecs.walloc.WaLLoC
+    init_args:
+      {channels: 2, ndim: 1, level: 4, latent_dim: 8,
+       bottleneck: {class_path: codomain.codecs.bottleneck.EntropyBottleneck, init_args: {channels: 8}},
+       decoder: {class_path: codomain.codecs.synthesis.PacketRefiner, init_args:
+         {latent_dim: 8, channels: 2, ndim: 1, level: 4, widths: [8, 4], blocks: [1, 1]}}}
+"""
+
+
+@pytest.fixture(scope="session")
+def sound_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `codomain evaluate` writes for three recordings, in a house with a tiny stereo model."""
+    folder = tmp_path_factory.mktemp("sound_evaluation")
+    house, root = folder / "house" / "codomain", Path(__file__).parents[1]
+    (house / "pretrained").mkdir(parents=True)
+    for room in ("codecs", "kernels", "tasks"):
+        (house / room).symlink_to(root / room)
+    (house / "tiny.yaml").write_text(TINY_STEREO)
+    codec = small_walloc(ndim=1, channels=2, latent_dim=8, level=4)
+    codec.start(torch.from_numpy(music(2, 44100, seed=9))[None, :, :65536], 2.0)
+    codec.bottleneck.freeze_tables()
+    digest = save_weights(codec, house / "pretrained" / "tiny.safetensors")
+    record = {"kind": "sound", "config": "tiny.yaml", "weights": "tiny.safetensors", "sha256": digest}
+    (house / "pretrained" / "index.yaml").write_text(yaml.safe_dump({"tiny-stereo": record}))
+    (folder / "sounds" / "more").mkdir(parents=True)
+    for i, (name, rate) in enumerate((("a.wav", 44100), ("b.flac", 44100), ("more/c.wav", 48000))):
+        soundfile.write(folder / "sounds" / name, music(1.5 + i / 4, rate, seed=i).T, rate)
+    models = ["tiny-stereo", "opus:48", "opus:96", "mp3:96", "vorbis:4", "opus:matched"]
+    command = ["evaluate", "--models", *models, "--data", str(folder / "sounds"), "--out", str(folder / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "codomain.codecs.cli", *command],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(folder / "house")},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (folder / "printed.txt").write_text(done.stdout)
     return folder

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from codomain.codecs.contenders import Ours, label, parse, read_picture
+from codomain.codecs.contenders import Ours, label, parse
+from codomain.codecs.image_kind import read_picture
 from codomain.codecs.load import index, load
 from PIL import Image
 
@@ -34,7 +35,7 @@ def test_all_are_the_same_kind_of_thing(text: str, numbers: float | None) -> Non
     assert label(contender) == text
     assert x_hat.shape == x.shape
     assert np.abs(x_hat.astype(float) - x).mean() < 8
-    assert contender.latents_per_pixel == numbers
+    assert contender.latents_per_position == numbers
 
 
 def test_ours_at_a_quality() -> None:
@@ -73,14 +74,15 @@ def test_jobs_in_fresh_processes(tmp_path: Path) -> None:
     assert "error" in reports[1]
     assert np.array_equal(np.load(tmp_path / "a.npy"), np.array(Image.open(tmp_path / "a.jpg")))
     report, _ = run("time", "jpeg:30", [(good, good)])
-    assert report["pixels"] == read_picture(good)[..., 0].size
+    assert report["amount"] == read_picture(good)[..., 0].size / 1e6
     assert all(0 < float(str(report[key])) < 10 for key in ("encode_s", "decode_s"))
 
 
 def test_a_process_that_runs_a_baseline_needs_no_torch(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", read_picture(DATA / "chelsea.png"))
     code = (
-        "import sys; from codomain.codecs.contenders import parse, read_picture; from pathlib import Path\n"
+        "import sys; from codomain.codecs.contenders import parse; from pathlib import Path\n"
+        "from codomain.codecs.image_kind import read_picture\n"
         f"parse('jpeg:30').compress(read_picture(Path({str(tmp_path / 'x.npy')!r}))); print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -3,9 +3,11 @@ from __future__ import annotations
 import io
 
 import numpy as np
+from codomain.codecs.contenders import KINDS
 from codomain.codecs.plots import COLOURS, rate_distortion, rates
 from PIL import Image, ImageColor
 
+IMAGE = KINDS["image"]
 POINTS = [
     {"name": "ours", "bpp": 0.5, "psnr": 31.0, "ms_ssim": 0.97},
     *({"name": "jpeg", "bpp": r, "psnr": q, "ms_ssim": None} for r, q in ((0.2, 26.0), (0.6, 30.5), (1.2, 34.0))),
@@ -13,18 +15,18 @@ POINTS = [
 
 
 def test_curves_are_drawn_and_the_same_points_give_the_same_bytes() -> None:
-    png = rate_distortion(POINTS, "psnr", "Two", "png")
+    png = rate_distortion(IMAGE, POINTS, "psnr", "Two", "png")
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
     for colour in COLOURS[:2]:
         assert (pixels == ImageColor.getrgb(colour)).all(2).sum() > 100
-    assert png == rate_distortion(POINTS, "psnr", "Two", "png")
-    svg = rate_distortion(POINTS, "psnr", "Two", "svg")
-    assert svg == rate_distortion(POINTS, "psnr", "Two", "svg")
+    assert png == rate_distortion(IMAGE, POINTS, "psnr", "Two", "png")
+    svg = rate_distortion(IMAGE, POINTS, "psnr", "Two", "svg")
+    assert svg == rate_distortion(IMAGE, POINTS, "psnr", "Two", "svg")
     assert all(colour.lower().encode() in svg for colour in COLOURS[:2])
 
 
 def test_a_metric_that_some_lack() -> None:
-    svg = rate_distortion(POINTS, "ms_ssim", "One", "svg")
+    svg = rate_distortion(IMAGE, POINTS, "ms_ssim", "One", "svg")
     assert COLOURS[0].lower().encode() in svg
     assert COLOURS[1].lower().encode() not in svg
 

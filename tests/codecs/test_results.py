@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 from codomain.codecs import results
+from codomain.codecs.contenders import KINDS
+from codomain.codecs.image_kind import to_compressai
+
+IMAGE = KINDS["image"]
 
 
 def point(model: str, bpp: float, psnr: float, **more: object) -> results.Row:
@@ -20,7 +24,7 @@ CURVE = [(0.25, 26.7), (0.45, 29.1), (0.61, 30.5), (0.87, 32.2), (1.34, 34.5)]
 
 def test_means_are_over_pictures_and_of_decibels() -> None:
     rows = [point("jpeg:30", 0.4, 30.0, ssim=0.9), point("jpeg:30", 0.6, 33.0, ssim=None)]
-    (mean,) = results.means(rows)
+    (mean,) = results.means(IMAGE, rows)
     assert (mean["bpp"], mean["psnr"], mean["ssim"], mean["images"]) == (0.5, 31.5, 0.9, 2)
     assert mean["haarpsi"] is None
 
@@ -34,7 +38,7 @@ def test_comparisons_with_an_anchor() -> None:
         point("few:1", 0.3, 29.0),
         point("few:2", 0.5, 30.0),
     ]
-    found = {row["name"]: row for row in results.compare(points, "jpeg")}
+    found = {row["name"]: row for row in results.compare(IMAGE, points, "jpeg")}
     assert set(found) == {"same", "lone", "beyond", "few"}
     assert found["same"]["percent"] == pytest.approx(-10, abs=0.1)
     assert found["same"]["note"] == "26.70 to 34.50 dB, 5 and 5 points inside"
@@ -43,22 +47,22 @@ def test_comparisons_with_an_anchor() -> None:
     assert found["beyond"]["percent"] is None
     assert found["beyond"]["note"] == "1 point, at 60.00 dB: jpeg has no such quality"
     assert found["few"]["note"] == "a BD-rate needs 4 points; the tested curve has 2"
-    assert results.compare(points, "nothing") == []
+    assert results.compare(IMAGE, points, "nothing") == []
 
 
 def test_curves_that_do_not_grow_are_said_to_be_so() -> None:
     flat = [point(f"jpeg:{i}", r, 30.0 + (i > 1)) for i, (r, _) in enumerate(CURVE)]
     found = results.compare(
-        [*flat, point("lone", 0.5, 30.5), *(point(f"a:{i}", *p) for i, p in enumerate(CURVE))], "jpeg"
+        IMAGE, [*flat, point("lone", 0.5, 30.5), *(point(f"a:{i}", *p) for i, p in enumerate(CURVE))], "jpeg"
     )
     assert [row["note"] for row in found] == ["quality does not grow with the rate of the anchor"] * 2
     assert [row["percent"] for row in found] == [None, None]
 
 
 def test_equal_pictures_do_not_make_means_infinite() -> None:
-    (mean,) = results.means([point("jpeg:95", 1.0, float("inf")), point("jpeg:95", 2.0, 40.0)])
+    (mean,) = results.means(IMAGE, [point("jpeg:95", 1.0, float("inf")), point("jpeg:95", 2.0, 40.0)])
     assert mean["psnr"] == 70.0
-    assert json.loads(results.to_compressai("jpeg", [mean | {"ms_ssim": 1.0}], "x"))["results"]["psnr-rgb"] == [70.0]
+    assert json.loads(to_compressai("jpeg", [mean | {"ms_ssim": 1.0}], "x"))["results"]["psnr-rgb"] == [70.0]
 
 
 def test_tables_hold_what_was_measured(evaluation: Path) -> None:
@@ -94,7 +98,7 @@ def test_readme_section(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("# A\n\n<!-- results: kodak -->\nold\n<!-- end of results: kodak -->\n\nB\n")
     table = results.to_markdown(
-        [point("walloc-rgb-4x", 0.5, 31.0, latents_per_pixel=0.75), point("jpeg:30", 0.61, 30.49)],
+        IMAGE, [point("walloc-rgb-4x", 0.5, 31.0, latents_per_pixel=0.75), point("jpeg:30", 0.61, 30.49)],
         [{"name": "walloc-rgb-4x", "anchor": "jpeg", "metric": "psnr", "percent": -14.62}], ("bpp", "psnr", "ms_ssim"),
     )  # fmt: skip
     text = results.replace_section(readme, "kodak", table)

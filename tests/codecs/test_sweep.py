@@ -11,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from codomain.codecs.contenders import parse, read_picture
+from codomain.codecs.contenders import KINDS, parse
+from codomain.codecs.image_kind import read_picture
 from codomain.codecs.metrics import psnr
 from codomain.codecs.sweep import Store, measure, read_folder, sweep, time_codec
 from PIL import Image
 
 DATA = Path(__file__).parents[1] / "data"
+IMAGE = KINDS["image"]
 
 
 def test_rows_are_of_the_files_that_lie_there(evaluation: Path) -> None:
@@ -41,7 +43,7 @@ def test_what_is_known_is_not_done_again(tmp_path: Path) -> None:
     path = tmp_path / "photos" / "a.png"
     path.parent.mkdir()
     Image.open(DATA / "chelsea.png").convert("RGB").crop((0, 0, 64, 48)).save(path)
-    (picture,), _ = read_folder(path.parent)
+    (picture,), _ = read_folder(path.parent, IMAGE)
     contenders, steps = [parse("jpeg:30"), parse("webp:30")], []
     assert sweep(contenders, [picture], Store(tmp_path / "run"), 2, steps.append) == []
     lines = (tmp_path / "run" / "points.jsonl").read_text().splitlines()
@@ -59,7 +61,7 @@ def test_what_is_known_is_not_done_again(tmp_path: Path) -> None:
     coded.write_bytes(coded.read_bytes()[:-1])
     assert store.find(contenders[0], picture) is None  # its file is not whole
     Image.new("RGB", (64, 48), "red").save(path)
-    assert store.find(contenders[1], read_folder(path.parent)[0][0]) is None  # the same name, another picture
+    assert store.find(contenders[1], read_folder(path.parent, IMAGE)[0][0]) is None  # the same name, another picture
 
 
 def test_what_a_killed_run_leaves(tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_pictures_are_known_by_their_path_and_bytes(tmp_path: Path) -> None:
         (tmp_path / folder / "folder.png").mkdir(parents=True)
         Image.new("RGB", (20, 20), "red").save(tmp_path / folder / "x.png")
     (tmp_path / "b" / "broken.webp").write_bytes(b"RIFF")
-    pictures, failures = read_folder(tmp_path)
+    pictures, failures = read_folder(tmp_path, IMAGE)
     assert [p.name for p in pictures] == ["a/x.png", "b/x.png"]
     assert pictures[0].crc != pictures[1].crc
     assert len(failures) == 1
@@ -86,7 +88,7 @@ def test_pictures_are_known_by_their_path_and_bytes(tmp_path: Path) -> None:
     assert sweep([parse("jpeg:30")], pictures, Store(tmp_path / "run"), 1, lambda name: None) == []
     assert len(list((tmp_path / "run" / "coded").rglob("*.jpg"))) == 2
     with pytest.raises(ValueError, match="expected a folder of images; found a file"):
-        read_folder(pictures[0].path)
+        read_folder(pictures[0].path, IMAGE)
 
 
 def test_a_run_that_is_terminated_leaves_no_process(tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_failures_are_lines_and_the_others_go_on(tmp_path: Path, monkeypatch: py
     (tmp_path / "photos").mkdir()
     shutil.copy(DATA / "chelsea.png", tmp_path / "photos")
     Image.new("RGB", (17000, 2), "red").save(tmp_path / "photos" / "wide.png")  # WebP holds sides up to 16383
-    (good, wide), _ = read_folder(tmp_path / "photos")
+    (good, wide), _ = read_folder(tmp_path / "photos", IMAGE)
     failures = sweep([parse("webp:30"), parse("jpeg:30")], [good, wide], Store(tmp_path / "run"), 2, lambda name: None)
     assert len(failures) == 1
     assert failures[0].startswith("webp:30: wide.png: ")
@@ -136,7 +138,7 @@ def test_measure_says_when_sizes_differ(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((20, 30, 3), np.uint8))
     np.save(tmp_path / "y.npy", np.zeros((20, 31, 3), np.uint8))
     with pytest.raises(ValueError, match="decoded to 31 x 20; the picture is 30 x 20"):
-        measure(tmp_path / "x.npy", tmp_path / "y.npy")
+        measure("image", tmp_path / "x.npy", tmp_path / "y.npy")
 
 
 def test_speeds_are_of_a_process_of_its_own() -> None:

@@ -1,0 +1,100 @@
+"""Waveform: a whole recording in memory, as contenders are given it and as it is compared."""
+
+from __future__ import annotations
+
+from math import gcd
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+ALIGNED_S = 20.0  # of the loudest part: as much as tells a delay
+LARGEST_LAG_S = 0.25  # more than any codec's delay
+MISALIGNED_DB = 1.0  # that another lag must gain: less is chance, of a codec that keeps no waveform
+
+
+class Waveform(NamedTuple):
+    """Samples in [-1, 1], and the sample rate in Hz."""
+
+    samples: Float32[np.ndarray, "c t"]
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.samples.shape[1] / self.sample_rate
+
+
+def read_waveform(path: Path) -> Waveform:
+    """Return what a sound file holds: WAV, FLAC, Ogg, Opus, MP3, AIFF.
+
+    Raises:
+        ValueError: if it is no sound that we can hold.
+    """
+    import soundfile
+
+    try:
+        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        raise ValueError(f"not a sound file that can be read ({' '.join(str(error).split())})") from None
+    if not len(samples):
+        raise ValueError("it holds no samples")
+    if not np.isfinite(samples).all():
+        raise ValueError("expected finite samples; found NaN or infinity")
+    return Waveform(np.ascontiguousarray(samples.clip(-1, 1).T), sample_rate)
+
+
+def write_waveform(path: Path, x: Waveform) -> None:
+    """Write a WAV file of 32-bit floats, which loses nothing."""
+    import soundfile
+
+    soundfile.write(path, x.samples.T, x.sample_rate, format="WAV", subtype="FLOAT")
+
+
+def resample(x: Float32[np.ndarray, "c t"], source: int, target: int) -> Float32[np.ndarray, "c _"]:
+    """Return sound at another rate, ceil(t * target / source) samples: a windowed sinc at the rational ratio in Hz.
+
+    Flat up to 0.9 times the lower Nyquist frequency, where the stop band of 100 dB begins; sample 0 stays where it is.
+    """
+    if source == target:
+        return x
+    from scipy.signal import resample_poly
+
+    common = gcd(source, target)
+    up, down = target // common, source // common
+    half = 64 * max(up, down)
+    cutoff = 0.95 / max(up, down)  # the middle of the transition
+    taps = cutoff * np.sinc(cutoff * np.arange(-half, half + 1)) * np.kaiser(2 * half + 1, 10.0)
+    y: np.ndarray = resample_poly(x.astype(np.float64), up, down, axis=1, window=taps)
+    return y.astype(np.float32)
+
+
+def loudest(x: Float32[np.ndarray, "c t"], n: int) -> slice:
+    """Return where the ``n`` samples of most energy lie; all of a shorter sound."""
+    if x.shape[1] <= n:
+        return slice(0, x.shape[1])
+    energy = np.concatenate([[0.0], np.cumsum(np.square(x, dtype=np.float64).sum(0))])
+    start = int(np.argmax(energy[n:] - energy[:-n]))
+    return slice(start, start + n)
+
+
+def find_lag(x: Waveform, x_hat: Waveform) -> int:
+    """Return by how many samples the decoded sound is late, by cross-correlation; 0 unless another lag fits better.
+
+    Better is: at its best scale, the waveform at that lag has `MISALIGNED_DB` more of signal to noise.
+    """
+    from scipy.signal import correlate
+
+    part = loudest(x.samples, round(ALIGNED_S * x.sample_rate))
+    a, b = (v.samples[:, part].astype(np.float64) for v in (x, x_hat))
+    n = a.shape[1]
+    reach = min(round(LARGEST_LAG_S * x.sample_rate), n // 2)
+    power = float((a**2).sum() * (b**2).sum())
+    if power == 0 or reach == 0:
+        return 0
+    products = sum(correlate(b[c], a[c], method="fft") for c in range(len(a)))
+    around = products[n - 1 - reach : n + reach] / np.sqrt(power)
+    fit = -10 * np.log10(np.maximum(1 - around**2, 1e-10))
+    best = int(np.argmax(fit))
+    return best - reach if fit[best] > fit[reach] + MISALIGNED_DB else 0
