@@ -18,6 +18,9 @@ from codomain.codecs.walloc import WaLLoC
 from codomain.kernels.context import KNOWN, PHASES, Forms
 from PIL import Image
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before the first import of triton: its kernels then run on CPU tensors
+
 DATA = Path(__file__).parent / "data"
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from copy import deepcopy
 
@@ -14,8 +13,6 @@ from codomain.codecs.context_bottleneck import ContextBottleneck
 from codomain.codecs.load import load
 from codomain.kernels.context import N_TABLES, PHASES, Forms
 
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # before the first import of triton: its kernels then run on CPU tensors
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 GRIDS = [(3, 4), (1, 2), (2, 5)]
 
