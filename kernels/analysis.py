@@ -33,7 +33,7 @@ def analyse(
 
     Args:
         x: float32 samples, or uint8 or uint16 ones that are scaled to [-1, 1]; a side that is no multiple of
-            ``2**level`` is extended by its last sample.
+            ``2**level`` is extended by its last sample. It may be empty, as the result is then.
         weight, bias: of the projection, divided by the quantization steps; ``bands`` is ``c * 4**level``.
         level, wavelet, mode: as for `wpt`.
         dtype: int8, int16 or int32; values beyond it, or beyond +-2**30, saturate.
@@ -42,6 +42,10 @@ def analyse(
         ValueError: for arguments of another shape or dtype; if a latent is NaN or infinite.
     """
     _check_analysis(x, weight, bias, level, wavelet, mode, dtype)
+    if x.numel() == 0:
+        return torch.empty(
+            len(x), len(weight), *(-(-n // (1 << level)) for n in x.shape[2:]), dtype=dtype, device=x.device
+        )
     numbers = (dtype, limits(dtype), scaling(x.dtype))
     if takes(x, len(weight), level, wavelet):
         if x.is_cuda:
@@ -117,8 +121,8 @@ def _check_analysis(
 ) -> None:
     if x.dtype not in (torch.float32, *FULL_SCALE):
         raise ValueError(f"expected float32, uint8 or uint16 samples; found {x.dtype}")
-    if x.dim() != 4 or 0 in x.shape:
-        raise ValueError(f"expected a picture (b, c, h, w), not empty; found {tuple(x.shape)}")
+    if x.dim() != 4 or x.shape[1] == 0:
+        raise ValueError(f"expected a picture (b, c, h, w) of one channel or more; found {tuple(x.shape)}")
     if dtype not in INTEGERS:
         raise ValueError(f"dtype is torch.int8, torch.int16 or torch.int32; found {dtype}")
     _check(x.new_empty(1, 1, 1, 1, dtype=torch.float32), level, wavelet, mode)

@@ -47,7 +47,8 @@ def wpt(
     """Split a signal into wavelet packets; differentiable. Float16 and bfloat16 are computed in float32.
 
     Args:
-        x: float signal with 1, 2 or 3 axes after batch and channel; each a multiple of ``2**level``.
+        x: float signal with 1, 2 or 3 axes after batch and channel; each a multiple of ``2**level``;
+            it may be empty, as the packets are then.
         level: how often each axis is halved.
         wavelet: a PyWavelets name.
         mode: "periodization" or "symmetric".
@@ -60,10 +61,12 @@ def wpt(
     """
     _check(x, level, wavelet, mode)
     side = 1 << level
-    if 0 in x.shape or any(n % side for n in x.shape[2:]):
+    if any(n % side for n in x.shape[2:]):
         raise ValueError(f"level={level} needs sides divisible by {side}; x is {tuple(x.shape)}")
     if level == 0:
         return x
+    if x.numel() == 0:
+        return x.reshape(len(x), x.shape[1] << (level * (x.dim() - 2)), *(n // side for n in x.shape[2:]))
     if _is_for_gpu(x, len(x) * x.shape[1], level, wavelet):
         from codomain.kernels import wpt_triton
 
@@ -103,12 +106,14 @@ def iwpt(
     """
     _check(X, level, wavelet, mode)
     ndim, side = X.dim() - 2, 1 << level
-    if X.shape[1] % side**ndim or 0 in X.shape:
+    if X.shape[1] % side**ndim:
         raise ValueError(
             f"level={level} in {ndim} dimensions needs a multiple of {side**ndim} channels; X is {tuple(X.shape)}"
         )
     if level == 0:
         return X
+    if X.numel() == 0:
+        return X.reshape(len(X), X.shape[1] // side**ndim, *(n * side for n in X.shape[2:]))
     if _is_for_gpu(X, len(X) * X.shape[1] >> level, level, wavelet):
         from codomain.kernels import wpt_triton
 

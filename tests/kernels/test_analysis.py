@@ -111,7 +111,7 @@ def test_memory_of_a_large_picture() -> None:
     ("change", "says"),
     [
         ({"x": torch.zeros(1, 3, 8, 8, dtype=torch.float64)}, "found torch.float64"),
-        ({"x": torch.zeros(1, 3, 0, 8)}, r"not empty; found \(1, 3, 0, 8\)"),
+        ({"x": torch.zeros(1, 0, 8, 8)}, r"one channel or more; found \(1, 0, 8, 8\)"),
         ({"weight": torch.zeros(7, 11)}, r"weight \(d, 12\).*found \(7, 11\)"),
         ({"dtype": torch.uint8}, "found torch.uint8"),
         ({"level": -1}, "found -1"),
@@ -121,3 +121,9 @@ def test_errors_say_what_was_found(change: dict[str, object], says: str) -> None
     given: dict[str, object] = {"x": torch.zeros(1, 3, 8, 8), "weight": torch.zeros(7, 12), "bias": torch.zeros(7)}
     with pytest.raises(ValueError, match=says):
         analyse(**{**given, "level": 1, **change})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 16, 20), (2, 3, 0, 12)])
+def test_of_nothing_comes_nothing(shape: tuple[int, ...]) -> None:
+    y = analyse(torch.zeros(shape), torch.zeros(5, 48), torch.zeros(5), 2, dtype=torch.int8)
+    assert y.shape == (shape[0], 5, shape[2] // 4, shape[3] // 4) and y.dtype == torch.int8

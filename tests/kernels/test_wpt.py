@@ -133,7 +133,7 @@ def test_constant_signal_has_one_band() -> None:
     ("call", "says"),
     [
         (lambda: wpt(torch.zeros(1, 3, 500, 768), 7), r"divisible by 128; x is \(1, 3, 500, 768\)"),
-        (lambda: wpt(torch.zeros(1, 3, 0, 8), 1), "divisible by 2"),
+        (lambda: wpt(torch.zeros(1, 3, 0, 9), 1), "divisible by 2"),
         (lambda: iwpt(torch.zeros(1, 3, 8, 8), 1), "multiple of 4 channels"),
         (lambda: wpt(torch.zeros(3, 8), 1), r"found \(3, 8\)"),
         (lambda: wpt(torch.zeros(1, 1, 8, dtype=torch.int32), 1), "found torch.int32"),
@@ -161,3 +161,14 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     sound = noise(1, 1, 64, dtype=torch.float32).to(dtype).requires_grad_()
     wpt(sound, 2).sum().backward()
     assert sound.grad is not None and sound.grad.dtype == dtype
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 16, 24), (1, 3, 0, 8), (2, 0, 8, 8), (0, 2, 64), (1, 1, 0)])
+def test_of_nothing_comes_nothing(shape: tuple[int, ...]) -> None:
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        x = torch.zeros(shape, dtype=dtype, requires_grad=True)
+        X = wpt(x, 2)
+        assert X.shape == (shape[0], shape[1] << (2 * (len(shape) - 2)), *(n >> 2 for n in shape[2:]))
+        assert iwpt(X, 2).shape == shape and X.dtype == dtype
+        X.sum().backward()
+        assert x.grad is not None and x.grad.shape == shape
