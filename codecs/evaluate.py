@@ -160,9 +160,11 @@ def _contenders(models: Sequence[str], left_out: list[str]) -> list[Contender]:
 
 def _kind(contenders: Sequence[Contender]) -> Kind:
     """Return the kind of all contenders."""
-    of_kind = {contender.kind: label(contender) for contender in reversed(contenders)}
-    if len(of_kind) > 1:
-        found = ", ".join(f"{example} codes {KINDS[kind].files}" for kind, example in reversed(of_kind.items()))
+    examples: dict[str, str] = {}
+    for contender in contenders:
+        examples.setdefault(contender.kind, label(contender))
+    if len(examples) > 1:
+        found = ", ".join(f"{example} codes {KINDS[kind].files}" for kind, example in examples.items())
         raise ValueError(f"expected models of one kind of signal; {found}")
     return KINDS[contenders[0].kind]
 

@@ -124,7 +124,7 @@ def sound_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (house / room).symlink_to(root / room)
     (house / "tiny.yaml").write_text(TINY_STEREO)
     codec = small_walloc(ndim=1, channels=2, latent_dim=8, level=4)
-    codec.start(torch.from_numpy(music(2, 44100, seed=9))[None, :, :65536], 2.0)
+    codec.requires_grad_(True).start(torch.from_numpy(music(2, 44100, seed=9))[None, :, :65536], 2.0)
     codec.bottleneck.freeze_tables()
     digest = save_weights(codec, house / "pretrained" / "tiny.safetensors")
     record = {"kind": "sound", "config": "tiny.yaml", "weights": "tiny.safetensors", "sha256": digest}

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import csv
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from codomain.codecs.cli import main
+from codomain.codecs.contenders import KINDS, label, parse
 from codomain.codecs.evaluate import Plan, evaluate, read_plan
+from codomain.codecs.sound_baselines import SoundBaseline
+from codomain.codecs.sound_metrics import snr
+from codomain.codecs.waveform import read_waveform
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +132,97 @@ def test_readme_by_the_same_command(evaluation: Path, tmp_path: Path, capsys: py
     assert "bytes against" not in text  # there is nothing to compare
     assert (tmp_path / "out" / "compared.csv").read_text() == "name,anchor,metric,percent,method,note\n"
     assert (tmp_path / "docs" / "small_psnr.png").read_bytes() == (tmp_path / "out" / "rd_psnr.png").read_bytes()
+
+
+def test_sound_beside_the_baselines(sound_evaluation: Path) -> None:
+    out, printed = sound_evaluation / "out", (sound_evaluation / "printed.txt").read_text()
+    plots = {f"rd_{m}.{end}" for m in ("snr", "mel", "stft", "si_sdr", "stoi", "pesq") for end in ("png", "svg")}
+    tables = {"points.jsonl", "points.csv", "codecs.csv", "compared.csv", "gained.csv"}
+    assert {"coded", "report.html"} | plots | tables <= {p.name for p in out.iterdir()}
+    for words in (
+        "3 recordings of sounds; kbps counts whole files, headers included",
+        "encode x real time",
+        "gain at equal bytes",
+        "bytes against opus at equal quality",
+        "opus@tiny-stereo",
+    ):
+        assert words in printed, words
+    assert "picture" not in printed
+    codecs = {row["model"]: row for row in csv.DictReader((out / "codecs.csv").open())}
+    assert list(codecs) == ["tiny-stereo", "opus@tiny-stereo", "opus:48", "opus:96", "mp3:96", "vorbis:4"]
+    for model, row in codecs.items():
+        assert row["sounds"] == row["snr_n"] == "3"
+        assert float(row["snr_ci95"]) > 0
+        assert (row["latents_per_sample"] == "0.5") == (model == "tiny-stereo")  # 8 channels, one latent for 16 samples
+        if "@" not in model:  # which searches
+            assert float(row["decode_x"]) > 1
+
+
+def test_opus_has_our_bytes_file_by_file(sound_evaluation: Path) -> None:
+    rows = list(csv.DictReader((sound_evaluation / "out" / "points.csv").open()))
+    assert len(rows) == 3 * 6
+    by_name = {(row["model"], row["sound"]): row for row in rows}
+    gains = []
+    for name in ("a.wav", "b.flac", "more/c.wav"):
+        ours, opus = by_name["tiny-stereo", name], by_name["opus@tiny-stereo", name]
+        for row in (ours, opus):
+            coded = sound_evaluation / "out" / row["file"]
+            assert coded.stat().st_size == int(row["n_bytes"])
+            seconds = int(row["samples"]) / int(row["sample_rate"])
+            assert float(row["kbps"]) == pytest.approx(8 * int(row["n_bytes"]) / seconds / 1000, abs=1e-5)
+            x, x_hat = read_waveform(sound_evaluation / "sounds" / name), None
+            if row is opus:
+                assert coded.read_bytes()[28:36] == b"OpusHead"
+                x_hat = SoundBaseline("opus", 64.0).decompress(coded.read_bytes())
+                assert float(row["snr"]) == pytest.approx(snr(x.samples, x_hat.samples.clip(-1, 1)), abs=1e-4)
+        assert 0.97 * int(ours["n_bytes"]) < int(opus["n_bytes"]) <= int(ours["n_bytes"])
+        gains.append(float(ours["snr"]) - float(opus["snr"]))
+    (gained,) = csv.DictReader((sound_evaluation / "out" / "gained.csv").open())
+    assert (gained["model"], gained["against"]) == ("tiny-stereo", "opus@tiny-stereo")
+    assert float(gained["snr"]) == pytest.approx(sum(gains) / 3, abs=1e-5)
+    assert -3 < float(gained["bytes_percent"]) <= 0
+
+
+def test_one_kind_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "x.wav", np.zeros((100, 1)), 16000)
+    command = ["evaluate", "--data", str(tmp_path), "--no-timing", "--models"]
+    assert main([*command, "opus:64", "jpeg:30", "mp3:64"]) == 1
+    assert capsys.readouterr().err == (
+        "codomain: expected models of one kind of signal; opus:64 codes sound files, jpeg:30 codes images\n"
+    )
+    assert main([*command, "jpeg:30"]) == 1
+    assert capsys.readouterr().err == f"codomain: {tmp_path}: no images\n"
+    assert main([*command, "jpeg@opus:64"]) == 1
+    assert capsys.readouterr().err == "codomain: 'jpeg@opus:64': expected one of opus, mp3, vorbis before the @\n"
+    assert main([*command, "opus:matched"]) == 1
+    assert capsys.readouterr().err == "codomain: opus:matched: no model of ours to be matched with\n"
+
+
+def test_sound_that_is_left_out_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make_music: Callable[..., np.ndarray]
+) -> None:
+    soundfile.write(tmp_path / "good.wav", make_music(0.6, 16000, 1).T, 16000)
+    soundfile.write(tmp_path / "wide.wav", make_music(0.6, 16000, 3).T, 16000)
+    soundfile.write(tmp_path / "silent.wav", np.zeros((9600, 1)), 16000)
+    (tmp_path / "broken.flac").write_bytes(b"fLaC nothing")
+    (tmp_path / "notes.txt").write_text("of no matter")
+    assert main(["evaluate", "--models", "opus:24", "vorbis:3", "--data", str(tmp_path), "--no-timing"]) == 1
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert len(lines) == 4
+    assert "broken.flac: not a sound file that can be read" in lines[0]
+    assert "opus:24: wide.wav: opus is tested with 1 or 2 channels; found 3" in lines[1]
+    assert "vorbis:3: wide.wav: vorbis is tested" in lines[2]
+    assert lines[3] == "codomain: left out: silent.wav: 0.6 s, too short or silent for SNR dB, SI-SDR dB"
+    assert "1 recordings of" in captured.out
+
+
+def test_sound_plans() -> None:
+    for name in ("music", "speech"):
+        plan = read_plan(ROOT / "configs" / "evaluate" / f"{name}.yaml")
+        assert plan.anchor == "opus"
+        assert {"opus:matched"} < set(plan.models)
+        assert {model.partition(":")[0] for model in plan.models} >= {"opus", "mp3", "vorbis"}
+        for model in plan.models:
+            if model.partition(":")[0] in KINDS["sound"].scales and model.partition(":")[2] != "matched":
+                assert label(parse(model)) == model
