@@ -145,7 +145,7 @@ class Matched:
     @property
     def quality(self) -> float | None:
         """The other's."""
-        return self.other.quality
+        return None if self.other.quality is None else float(self.other.quality)
 
     @property
     def kind(self) -> str:
