@@ -10,7 +10,7 @@ All numbers are little-endian; a *varint* is unsigned LEB128 in its shortest for
     varints shape: image width, height; sound channels, samples, sample rate in Hz;
             video width, height, frames, frame rate as numerator, denominator
     varint  quality: four times it, 4 to 400, where a model has many rates; 0 where it has one
-    varint  flags: 1 the source was grey, 2 EXIF orientation was applied to the pixels
+    varint  flags of the source: 1 grey, 2 turned upright as its EXIF block says, 4 floating-point samples
     varint  number of sections, then for each: varint tag, varint length
     varint  number of chunks, then for each: varint length
     4       CRC32 of everything before
@@ -20,10 +20,17 @@ All numbers are little-endian; a *varint* is unsigned LEB128 in its shortest for
 A section is optional: a reader skips tags that it does not know. Tags: 1 ICC profile; 2 EXIF block;
 3 alpha plane, a grey PNG of the picture's size. A flag that a reader does not know is an error.
 
-A chunk holds the latents of one tile, coded as `codecs/coder.py` says: with a table per channel, row by row, or, where
-the model has contexts, with the tables and in the order of `kernels/context.py`. Along each axis a grid of n latents
-is cut into ceil(n / CHUNK) tiles, tile i from i * n // tiles to (i + 1) * n // tiles; the last axis varies
-fastest. An axis of sound counts 4096 latents a chunk, one of an image 96.
+A chunk holds one layer of the latents of one tile, coded as `codecs/coder.py` says: with a table per channel, row by
+row, or, where the model has contexts, with the tables and in the order of `kernels/context.py`. Along each axis a grid
+of n latents is cut into ceil(n / CHUNK) tiles, tile i from i * n // tiles to (i + 1) * n // tiles; the last axis varies
+fastest. An axis of sound counts 1024 latents a chunk, one of an image 96.
+
+How many layers there are is the model's: one, or as many as it has residual stages. All tiles of layer 0 come first,
+then all of layer 1, and so on: what is left of a file that was cut off are the first stages of the whole signal. Of a
+tile, the layers before the first that is missing are decoded; without layer 0 its latents are 0.
+
+Sound of more channels than the model has is coded as several signals (`codecs/recording.py`): of every tile, a chunk
+of each signal. A model with a sample rate of its own codes ceil(samples * its rate / sample rate) samples.
 
 The promise: bytes that decoded once decode for ever. A change of bytes is a new version, and its reader
 keeps the old ones; `tests/data` holds golden files of every version.
@@ -35,7 +42,7 @@ are, the outcome is their content or `BitstreamError`.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntFlag
 from math import prod
@@ -46,7 +53,7 @@ MAGIC = b"CDM"
 VERSION = 1
 KINDS = ("image", "sound", "video")
 N_SHAPE = {"image": 2, "sound": 3, "video": 5}
-CHUNK = {"image": 96, "sound": 4096, "video": 96}
+CHUNK = {"image": 96, "sound": 1024, "video": 96}
 ICC, EXIF, ALPHA = 1, 2, 3
 SECTION_NAMES = {ICC: "ICC profile", EXIF: "EXIF", ALPHA: "alpha plane"}
 
@@ -63,6 +70,7 @@ class Flag(IntFlag):
 
     GREY = 1
     ORIENTED = 2
+    FLOAT = 4
 
 
 NO_FLAGS = Flag(0)
@@ -125,8 +133,22 @@ def write(header: Header, chunks: Sequence[bytes], sections: Mapping[int, bytes]
     return b"".join(map(_sealed, (head, *sections.values(), *chunks)))
 
 
-def read(data: bytes | memoryview, salvage: bool = False) -> File:
+def read_header(data: bytes | memoryview) -> Header:
+    """Parse the header alone.
+
+    Raises:
+        BitstreamError: if it is damaged.
+    """
+    return _read_header(memoryview(data))[0]
+
+
+def read(data: bytes | memoryview, salvage: bool = False, wanted: Container[int] | None = None) -> File:
     """Parse a file; with ``salvage``, keep what is intact of a damaged one.
+
+    Args:
+        data: the file's bytes.
+        salvage: whether damage is listed in the result instead of being an error.
+        wanted: indices of the chunks to read; the others are None, and not looked at. By default all.
 
     Raises:
         BitstreamError: if the header is damaged; without ``salvage``, if anything is.
@@ -142,6 +164,10 @@ def read(data: bytes | memoryview, salvage: bool = False) -> File:
     _check_expansion(header, min(expected, len(data)))  # what is announced may be anything
     parts: list[bytes | None] = []
     for i, size in enumerate(sizes):
+        if wanted is not None and i >= len(tags) and i - len(tags) not in wanted:
+            parts.append(None)
+            at += size + 4
+            continue
         body, seal = bytes(data[at : at + size]), bytes(data[at + size : at + size + 4])
         at += size + 4
         if seal == zlib.crc32(body).to_bytes(4, "little"):
@@ -197,7 +223,7 @@ def _read_header(data: memoryview) -> tuple[Header, list[tuple[int, int]], list[
 
     shape = tuple(number(1 << 40, "a side") for _ in range(N_SHAPE[kind]))
     quality, bits = number(1 << 16, "quality"), number(1 << 32, "flags")
-    if bits & ~int(Flag.GREY | Flag.ORIENTED):
+    if bits & ~sum(Flag):
         raise BitstreamError(f"unknown flags {bits:#x}: the file needs a newer reader")
     tags = [
         (number(1 << 32, "section tag"), number(len(data), "section length"))

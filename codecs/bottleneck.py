@@ -34,16 +34,31 @@ class Bottleneck(nn.Module):
 
     Where one set of weights has many rates (``has_rates``), the methods take a quality: in training a float from 1 to
     100 per signal, in files its index, 4 * quality, an integer from 4 to 400. Elsewhere it is None, and 0.
+
+    A region of the latent grid is coded as one payload for each of ``layers``; of a residual quantizer, a layer is a
+    stage. The rows of symbols are those of layer 0, then those of layer 1 and so on, equally many each; the first alone
+    stand for latents too, coarser ones. A layer may be coded with the layers before it as context.
+
+    Attributes:
+        channels: of the latents.
+        layers: payloads of a region.
     """
 
+    channels: int
+    layers: int = 1
     has_rates = False
     _integers: Any = None  # what coding needs, made of the buffers when first asked for
+
+    @property
+    def n_symbols(self) -> int:
+        """Integers at each position of the grid: of a scalar quantizer, one for each latent."""
+        return self.channels
 
     def forward(self, y: Float[Tensor, "b d *grid"], quality: Float[Tensor, " b"] | None = None) -> BottleneckOutput:
         """Quantize and price, differentiably."""
         raise NotImplementedError
 
-    def to_symbols(self, y: Float[Tensor, "b d *grid"], index: int = 0) -> Int32[Tensor, "b d *grid"]:
+    def to_symbols(self, y: Float[Tensor, "b d *grid"], index: int = 0) -> Int32[Tensor, "b s *grid"]:
         """Return the integers that are entropy-coded."""
         raise NotImplementedError
 
@@ -51,26 +66,28 @@ class Bottleneck(nn.Module):
         """Return the steps, if `to_symbols` is no more than rounding to multiples of one step per channel."""
         return None
 
-    def from_symbols(self, symbols: Integer[Tensor, "b d *grid"], index: int = 0) -> Float[Tensor, "b d *grid"]:
-        """Return the latents that the integers stand for; of the same scale at every quality."""
+    def from_symbols(self, symbols: Integer[Tensor, "b s *grid"], index: int = 0) -> Float[Tensor, "b d *grid"]:
+        """Return the latents that the integers of the first layers, or of all, stand for; of the same scale at every
+        quality.
+        """
         raise NotImplementedError
 
-    def encode(self, symbols: Int32[np.ndarray, " d *grid"], index: int = 0) -> bytes:
-        """Return the payload of one chunk of symbols."""
+    def encode(self, symbols: Int32[np.ndarray, " s *grid"], index: int = 0) -> list[bytes]:
+        """Return the payloads of one region of symbols, one a layer."""
         tables = self.tables()
-        return encode_symbols(np.ascontiguousarray(symbols.reshape(len(symbols), -1)), tables)
+        return [encode_symbols(np.ascontiguousarray(symbols.reshape(len(symbols), -1)), tables)]
 
-    def decode(self, data: bytes, grid: Sequence[int], index: int = 0) -> Int32[np.ndarray, " d *grid"]:
-        """Return exactly the symbols that `encode` was given.
+    def decode(self, payloads: Sequence[bytes], grid: Sequence[int], index: int = 0) -> Int32[np.ndarray, " s *grid"]:
+        """Return exactly the symbols that `encode` was given; of the first layers alone, where only they are given.
 
         Raises:
-            BitstreamError: if the bytes are not such a payload.
+            BitstreamError: if the bytes are not such payloads.
         """
-        tables = self.tables()
+        tables, (data,) = self.tables(), payloads
         return decode_symbols(data, tables, prod(grid)).reshape(len(tables), *grid)
 
-    def encode_chunks(self, symbols: Sequence[Int32[Tensor, " d *_"]], index: int = 0) -> list[bytes]:
-        """Return the payload of every chunk: all at once where they lie on a GPU, else a thread each."""
+    def encode_chunks(self, symbols: Sequence[Int32[Tensor, " s *_"]], index: int = 0) -> list[list[bytes]]:
+        """Return the payloads of every region, one a layer: all at once where they lie on a GPU, else a thread each."""
         self.tables()  # before the threads: it is made once
         if symbols[0].is_cuda:
             with torch.cuda.device(symbols[0].device):
@@ -79,9 +96,15 @@ class Bottleneck(nn.Module):
             return list(pool.map(lambda part: self.encode(part.numpy(), index), symbols))
 
     def decode_chunks(
-        self, data: Sequence[bytes], grids: Sequence[Sequence[int]], index: int, device: torch.device
+        self, payloads: Sequence[Sequence[bytes]], grids: Sequence[Sequence[int]], index: int, device: torch.device
     ) -> Iterator[Float[Tensor, " 1 d *_"]]:
-        """Yield the latents of every chunk, on a device: all at once if it is a GPU, else a thread each.
+        """Yield the latents of every region, on a device: all at once if it is a GPU, else a thread each.
+
+        Args:
+            payloads: of each region those of its first layers, one at least.
+            grids: sides of each region.
+            index: of the quality.
+            device: where the latents are wanted.
 
         Raises:
             BitstreamError: if the bytes of one are not such a payload.
@@ -89,27 +112,29 @@ class Bottleneck(nn.Module):
         self.tables()
         if device.type == "cuda":
             with torch.cuda.device(device):
-                for part in self._decode_on_gpu(data, grids, index, device) if data else []:
+                for part in self._decode_on_gpu(payloads, grids, index, device) if payloads else []:
                     yield self.from_symbols(part[None], index)
             return
 
-        def read(chunk: bytes, grid: Sequence[int]) -> Tensor:
-            return self.from_symbols(torch.from_numpy(self.decode(chunk, grid, index))[None], index)
+        def read(layers: Sequence[bytes], grid: Sequence[int]) -> Tensor:
+            return self.from_symbols(torch.from_numpy(self.decode(layers, grid, index))[None], index)
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            yield from pool.map(torch.inference_mode()(read), data, grids)
+            yield from pool.map(torch.inference_mode()(read), payloads, grids)
 
-    def _encode_on_gpu(self, symbols: Sequence[Tensor], index: int) -> list[bytes]:
+    def _encode_on_gpu(self, symbols: Sequence[Tensor], index: int) -> list[list[bytes]]:
         from codomain.codecs import chunks
 
-        return chunks.encode_symbols([part.flatten(1) for part in symbols], self.tables())
+        return [[data] for data in chunks.encode_symbols([part.flatten(1) for part in symbols], self.tables())]
 
     def _decode_on_gpu(
-        self, data: Sequence[bytes], grids: Sequence[Sequence[int]], index: int, device: torch.device
+        self, payloads: Sequence[Sequence[bytes]], grids: Sequence[Sequence[int]], index: int, device: torch.device
     ) -> list[Tensor]:
         from codomain.codecs import chunks
 
-        parts = chunks.decode_symbols(data, self.tables(), [prod(grid) for grid in grids], device)
+        parts = chunks.decode_symbols(
+            [data for (data,) in payloads], self.tables(), [prod(grid) for grid in grids], device
+        )
         return [part.unflatten(1, tuple(grid)) for part, grid in zip(parts, grids, strict=True)]
 
     def start(self, y: Float[Tensor, "b d *grid"], bits: float | None = None) -> None:

@@ -9,22 +9,26 @@ weights lie, `Codec.to` moves them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from codomain.codecs import bitstream
+from codomain.codecs import bitstream, recording
 from codomain.codecs.bitstream import NO_FLAGS, Flag, Header
 from codomain.codecs.bottleneck import Bottleneck
 from codomain.codecs.coder import BitstreamError
+from codomain.codecs.sound import Format
 from codomain.kernels.analysis import to_float
 from jaxtyping import Float, Int32, Shaped
 from torch import Tensor, nn
 
-ENCODE_TILE = 192  # latents along each axis analysed at a time
 DEFAULT_QUALITY = 50.0
-DECODE_TILE = 128  # latents along each axis decoded at a time
+# latents along each axis analysed, and decoded, at a time; of sound a chunk, as recordings are
+ENCODE_TILE = {"image": 192, "sound": bitstream.CHUNK["sound"]}
+DECODE_TILE = {"image": 128, "sound": bitstream.CHUNK["sound"]}
 
 
 class CodecOutput(NamedTuple):
@@ -50,6 +54,7 @@ class Codec(nn.Module):
         ndim: axes after batch and channel.
         stride: signal positions per latent, along each axis.
         analysis_halo, synthesis_halo: how far, in latents, one output of either looks; None: everywhere.
+        sample_rate: of sound, Hz, to which files are resampled; None: any.
         name, digest: which trained weights these are; set by `load`.
     """
 
@@ -60,6 +65,7 @@ class Codec(nn.Module):
     stride: int
     analysis_halo: int | None
     synthesis_halo: int | None
+    sample_rate: int | None = None
     name: str = ""
     digest: bytes = bytes(8)
 
@@ -119,7 +125,7 @@ class Codec(nn.Module):
 
     @torch.inference_mode()
     def decode(
-        self, y: Float[Tensor, "b d *grid"], tile: int = DECODE_TILE, quality: float | None = None
+        self, y: Float[Tensor, "b d *grid"], tile: int | None = None, quality: float | None = None
     ) -> Float[Tensor, "b c *space"]:
         """Return the signal, clamped to [-1, 1]; each side is `stride` times the grid's.
 
@@ -133,7 +139,7 @@ class Codec(nn.Module):
         """
         self._check_latents(y)
         index = self.quality_index(quality)
-        return self._decode(y, [n * self.stride for n in y.shape[2:]], torch.float32, tile, index)
+        return self._decode(y, [n * self.stride for n in y.shape[2:]], torch.float32, index, tile)
 
     @torch.inference_mode()
     def compress(
@@ -149,25 +155,29 @@ class Codec(nn.Module):
         """Return the bytes of one `.cdm` file.
 
         Args:
-            x: one signal.
+            x: one signal; of sound, any number of channels.
             quality: as of `encode`.
             depth, flags, sections: carried in the file, see `codecs/bitstream.py`.
-            sample_rate: of sound, in Hz.
+            sample_rate: of sound, in Hz; it is resampled, if the codec has a rate of its own.
 
         Raises:
             ValueError: as `encode`; also for a batch, or weights without tables.
         """
-        self._check_signal(x)
+        is_sound = self.kind == "sound"
+        self._check_signal(x, x.shape[1] if is_sound and x.dim() == 3 else self.channels)
         if len(x) != 1:
             raise ValueError(f"compress takes one signal, b = 1; found {tuple(x.shape)}")
-        shape = (*reversed(x.shape[2:]),) if self.kind == "image" else (x.shape[1], x.shape[2], sample_rate)
         index = self.quality_index(quality)
-        header = Header(self.kind, self.digest, shape, depth, index, flags)
+        if is_sound:
+            form = Format(x.shape[1], x.shape[2], sample_rate, depth, Flag.FLOAT in flags)
+            return recording.compress(self, [to_float(x[0]).cpu().numpy()], form, index, sections)
+        header = Header(self.kind, self.digest, (*reversed(x.shape[2:]),), depth, index, flags)
         grid = self._grid(x.shape[2:])
         symbols = self.symbols(x, index)[0]
         regions = bitstream.tiles(grid, bitstream.CHUNK[self.kind])
-        chunks = self.bottleneck.encode_chunks([symbols[_at(region)] for region in regions], index)
-        return bitstream.write(header, chunks, sections)
+        payloads = self.bottleneck.encode_chunks([symbols[_at(region)] for region in regions], index)
+        layers = zip(*payloads, strict=True)  # of each, the payloads of all regions
+        return bitstream.write(header, [chunk for layer in layers for chunk in layer], sections)
 
     def decompress(
         self,
@@ -176,34 +186,42 @@ class Codec(nn.Module):
         dtype: torch.dtype = torch.float32,
         salvage: bool = False,
         fast: bool = False,
+        stages: int | None = None,
     ) -> Shaped[Tensor, "1 c *space"]:
         """Return the signal of a file, of the size that was compressed.
 
         Args:
             data: the file's bytes.
             dtype: torch.float32 for [-1, 1], torch.uint8 or torch.uint16 for samples of that depth.
-            salvage: replace damaged chunks by the latents of flat grey instead of failing.
+            salvage: decode damaged chunks as far as their first stages go, or as latents of 0, flat grey or silence,
+                instead of failing.
             fast: `preview` in place of `synthesis`.
+            stages: decode only the first ones, of a codec that has several.
 
         Raises:
             BitstreamError: whatever else the bytes are.
+            ValueError: for a number of stages that the codec does not have.
         """
         file = bitstream.read(data, salvage)
-        return self.decompress_file(file, dtype, fast)
+        return self.decompress_file(file, dtype, fast, stages)
 
     @torch.inference_mode()
     def decompress_file(
-        self, file: bitstream.File, dtype: torch.dtype, fast: bool = False
+        self, file: bitstream.File, dtype: torch.dtype, fast: bool = False, stages: int | None = None
     ) -> Shaped[Tensor, "1 c *space"]:
         """Return the signal of a file that `bitstream.read` has parsed."""
-        y, space = self._latents(file), self._space(file.header)
-        return self._decode(y, space, dtype, DECODE_TILE, file.header.quality, fast)
+        if self.kind == "sound":
+            blocks = list(recording.decompress(self, file, stages=stages, fast=fast))
+            return _from_float(torch.from_numpy(np.concatenate(blocks, 1))[None], dtype)
+        self.check_header(file.header)
+        width, height = file.header.shape
+        return self._decode(self._latents(file, stages), [height, width], dtype, file.header.quality, None, fast)
 
-    def symbols(self, x: Shaped[Tensor, "b c *space"], index: int) -> Int32[Tensor, "b d *grid"]:
+    def symbols(self, x: Shaped[Tensor, "b c *space"], index: int) -> Int32[Tensor, "b s *grid"]:
         """Return the integers that a signal is coded as, at a quality index; tile by tile."""
         grid = self._grid(x.shape[2:])
-        symbols = torch.empty(len(x), self.latent_dim, *grid, dtype=torch.int32, device=self.device)
-        for region in bitstream.tiles(grid, max(grid) if self.analysis_halo is None else ENCODE_TILE):
+        symbols = torch.empty(len(x), self.bottleneck.n_symbols, *grid, dtype=torch.int32, device=self.device)
+        for region in bitstream.tiles(grid, max(grid) if self.analysis_halo is None else ENCODE_TILE[self.kind]):
             wide, inner = _extended(region, grid, self.analysis_halo)
             part = to_float(x[_at(slice(r.start * self.stride, r.stop * self.stride) for r in wide)].to(self.device))
             lacking = [(r.stop - r.start) * self.stride - n for r, n in zip(wide, part.shape[2:], strict=True)]
@@ -228,59 +246,103 @@ class Codec(nn.Module):
         return round(index)
 
     @torch.inference_mode()
-    def read_latents(self, data: bytes | memoryview) -> Float[Tensor, "1 d *grid"]:
+    def read_latents(self, data: bytes | memoryview, stages: int | None = None) -> Float[Tensor, "b d *grid"]:
         """Return the latents of a file by entropy decoding alone: what a task trains on.
+
+        b is 1; of sound of more channels than the codec's, the number of signals that it is coded as.
+
+        Args:
+            data: the file's bytes.
+            stages: as of `decompress`.
 
         Raises:
             BitstreamError: whatever else the bytes are.
+            ValueError: for a number of stages that the codec does not have.
         """
-        return self._latents(bitstream.read(data))
+        return self._latents(bitstream.read(data), stages)
 
-    def _grid(self, space: Sequence[int]) -> list[int]:
-        return [-(-n // self.stride) for n in space]
+    def check_stages(self, stages: int | None) -> int:
+        """Return how many layers of a file are wanted.
 
-    def _space(self, header: Header) -> list[int]:
-        """Sides of the signal that a header announces."""
+        Raises:
+            ValueError: for a number of stages that the codec does not have.
+        """
+        layers = self.bottleneck.layers
+        if stages is None or (layers > 1 and 1 <= stages <= layers):
+            return stages or layers
+        has = f"1 to {layers} stages" if layers > 1 else "no stages"
+        raise ValueError(f"{self.name or 'this codec'} has {has}; found stages={stages}")
+
+    def check_header(self, header: Header) -> None:
+        """Refuse the header of a file of another codec, or of a rate that this one does not have.
+
+        Raises:
+            BitstreamError: says what the file holds.
+        """
         if header.model != self.digest:
             raise BitstreamError(
                 f"the file was made by weights {header.model.hex()}; {self.name or 'this codec'} is {self.digest.hex()}"
             )
         if header.kind != self.kind:
             raise BitstreamError(f"the file holds {header.kind}; {self.name} decodes {self.kind}")
-        if self.kind == "image":
-            return [header.shape[1], header.shape[0]]
-        if header.shape[0] != self.channels:
-            raise BitstreamError(f"{header.shape[0]} channels; {self.name} has {self.channels}")
-        return [header.shape[1]]
+        if (not 4 <= header.quality <= 400) if self.bottleneck.has_rates else header.quality:
+            rates = "4 to 400" if self.bottleneck.has_rates else 0
+            raise BitstreamError(f"quality index {header.quality}; {self.name} has {rates}")
 
-    def _latents(self, file: bitstream.File) -> Tensor:
-        grid = self._grid(self._space(file.header))
-        regions = bitstream.tiles(grid, bitstream.CHUNK[self.kind])
-        if len(regions) != len(file.chunks):
-            raise BitstreamError(f"{len(file.chunks)} chunks; a signal of this size has {len(regions)}")
-        index = file.header.quality
-        if (not 4 <= index <= 400) if self.bottleneck.has_rates else index:
-            raise BitstreamError(
-                f"quality index {index}; {self.name} has {'4 to 400' if self.bottleneck.has_rates else 0}"
-            )
+    def region_latents(
+        self,
+        chunks: Sequence[Sequence[bytes | None]],
+        sizes: Sequence[Sequence[int]],
+        index: int,
+        stages: int | None = None,
+    ) -> Iterator[Float[Tensor, "1 d *_"]]:
+        """Yield the latents of regions of the grid by entropy decoding.
+
+        Args:
+            chunks: of each region one a layer. A missing one, of a salvaged file, hides those behind it; a region
+                without the first has latents of 0.
+            sizes: sides of each region.
+            index: of the quality.
+            stages: as of `decompress`.
+
+        Raises:
+            BitstreamError: if the bytes of a chunk are damaged.
+        """
+        wanted = self.check_stages(stages)
+        payloads = [list(takewhile(lambda chunk: chunk is not None, layers[:wanted])) for layers in chunks]
+        found = [i for i, layers in enumerate(payloads) if layers]
+        read = self.bottleneck.decode_chunks(
+            [[chunk for chunk in payloads[i] if chunk] for i in found], [sizes[i] for i in found], index, self.device
+        )
+        for layers, size in zip(payloads, sizes, strict=True):
+            yield next(read) if layers else torch.zeros(1, self.latent_dim, *size, device=self.device)
+
+    def _grid(self, space: Sequence[int]) -> list[int]:
+        return [-(-n // self.stride) for n in space]
+
+    def _latents(self, file: bitstream.File, stages: int | None = None) -> Tensor:
+        if self.kind == "sound":
+            layout = recording.layout_of(self, file)
+            return torch.cat([y for _, y in recording.latents(layout, file, range(len(layout.regions)), stages)], -1)
+        self.check_header(file.header)
+        grid = self._grid([*reversed(file.header.shape[:2])])
+        regions, layers = bitstream.tiles(grid, bitstream.CHUNK[self.kind]), self.bottleneck.layers
+        n = len(regions)
+        if len(file.chunks) != n * layers:
+            raise BitstreamError(f"{len(file.chunks)} chunks; a signal of this size has {n * layers}")
         sizes = [[r.stop - r.start for r in region] for region in regions]
-        intact = [(chunk, size) for chunk, size in zip(file.chunks, sizes, strict=True) if chunk is not None]
-        read = self.bottleneck.decode_chunks([c for c, _ in intact], [s for _, s in intact], index, self.device)
+        parts = self.region_latents([file.chunks[i::n] for i in range(n)], sizes, file.header.quality, stages)
         y_hat = torch.empty(1, self.latent_dim, *grid, device=self.device)
-        for region, chunk, size in zip(regions, file.chunks, sizes, strict=True):
-            if chunk is None:
-                grey = torch.zeros(1, self.latent_dim, *size, dtype=torch.int32, device=self.device)
-                y_hat[_at(region)] = self.bottleneck.from_symbols(grey, index)
-            else:
-                y_hat[_at(region)] = next(read)
+        for region, part in zip(regions, parts, strict=True):
+            y_hat[_at(region)] = part
         return y_hat
 
     def _decode(
-        self, y: Tensor, space: list[int], dtype: torch.dtype, tile: int, index: int, fast: bool = False
+        self, y: Tensor, space: list[int], dtype: torch.dtype, index: int, tile: int | None, fast: bool = False
     ) -> Tensor:
         x_hat = torch.empty(len(y), self.channels, *space, dtype=dtype, device=self.device)
         grid = list(y.shape[2:])
-        side = max(grid) if self.synthesis_halo is None else tile
+        side = max(grid) if self.synthesis_halo is None else tile or DECODE_TILE[self.kind]
         quality = torch.full((len(y),), index / 4, device=self.device) if self.bottleneck.has_rates else None
         for region in bitstream.tiles(grid, side):
             wide, inner = _extended(region, grid, self.synthesis_halo)
@@ -292,10 +354,11 @@ class Codec(nn.Module):
             target.copy_(_from_float(source[_at(slice(n) for n in target.shape[2:])], dtype))
         return x_hat
 
-    def _check_signal(self, x: Tensor) -> None:
-        if x.dim() != self.ndim + 2 or x.shape[1] != self.channels or 0 in x.shape:
+    def _check_signal(self, x: Tensor, channels: int | None = None) -> None:
+        channels = channels or self.channels
+        if x.dim() != self.ndim + 2 or x.shape[1] != channels or 0 in x.shape:
             axes = {1: "t", 2: "h, w", 3: "f, h, w"}[self.ndim]
-            raise ValueError(f"expected a signal (b, {self.channels}, {axes}), not empty; found {tuple(x.shape)}")
+            raise ValueError(f"expected a signal (b, {channels}, {axes}), not empty; found {tuple(x.shape)}")
         if x.dtype not in (torch.float32, torch.uint8, torch.uint16):
             raise ValueError(f"expected float32 in [-1, 1], uint8 or uint16; found {x.dtype}")
 

@@ -26,6 +26,8 @@ QUALITIES_PER_OCTAVE = 16  # of the step, where training starts
 class ContextBottleneck(Bottleneck):
     """Uniform scalar quantizer with a learned step per channel and quality, and a context model.
 
+    Latents of one axis, those of sound, are a plane of one row: of its ten passes four have positions, in time alone.
+
     Trained as `EntropyBottleneck`: noise for the rate, rounding with a straight-through gradient for the decoder.
 
     Args:
@@ -52,56 +54,60 @@ class ContextBottleneck(Bottleneck):
         self.register_buffer("offsets", torch.zeros(N_TABLES, dtype=torch.int32))
         self.density: ContextDensity | None = None
 
-    def forward(self, y: Float[Tensor, "b d h w"], quality: Float[Tensor, " b"] | None = None) -> BottleneckOutput:
+    def forward(self, y: Float[Tensor, "b d *grid"], quality: Float[Tensor, " b"] | None = None) -> BottleneckOutput:
         """Return rounded latents and the bits of the noisy (training) or rounded (evaluation) ones."""
         if self.density is None or quality is None:
             raise RuntimeError("forward needs qualities and the density: call prepare_training() first")
-        step = interpolate(self.log_step, quality).exp()[:, :, None, None]
+        step = interpolate(self.log_step, quality).exp().reshape(len(y), -1, *[1] * (y.dim() - 2))
         rounded, noisy = round_and_noise(y / step, self.training)
-        return BottleneckOutput(rounded * step, self.density(rounded, noisy, quality), y.new_zeros(()))
+        bits = self.density(as_planes(rounded), as_planes(noisy), quality)
+        return BottleneckOutput(rounded * step, bits, y.new_zeros(()))
 
-    def to_symbols(self, y: Float[Tensor, "b d h w"], index: int = 0) -> Int32[Tensor, "b d h w"]:
+    def to_symbols(self, y: Float[Tensor, "b d *grid"], index: int = 0) -> Int32[Tensor, "b d *grid"]:
         """Round to the nearest step of a quality; values beyond int32 saturate.
 
         Raises:
             ValueError: if a latent is NaN or infinite.
         """
-        return round_to(y / self._step(index))
+        return round_to(y / self._step(index, y.dim()))
 
     def steps(self, index: int = 0) -> Float[Tensor, " d"]:
         """Return the step of each channel at a quality."""
-        return self._step(index).flatten()
+        return self._step(index, 2)[0]
 
-    def from_symbols(self, symbols: Integer[Tensor, "b d h w"], index: int = 0) -> Float[Tensor, "b d h w"]:
+    def from_symbols(self, symbols: Integer[Tensor, "b d *grid"], index: int = 0) -> Float[Tensor, "b d *grid"]:
         """Multiply by the steps of a quality: the scale of `y`, whatever the quality."""
-        return symbols.to(self.log_step.dtype) * self._step(index)
+        return symbols.to(self.log_step.dtype) * self._step(index, symbols.dim())
 
-    def encode(self, symbols: Int32[np.ndarray, " d *grid"], index: int = 0) -> bytes:
-        """Return the payload of one chunk of symbols."""
-        return self.model().encode(symbols, index)
+    def encode(self, symbols: Int32[np.ndarray, " d *grid"], index: int = 0) -> list[bytes]:
+        """Return the payload of one region of symbols."""
+        return [self.model().encode(symbols.reshape(len(symbols), -1, symbols.shape[-1]), index)]
 
-    def decode(self, data: bytes, grid: Sequence[int], index: int = 0) -> Int32[np.ndarray, " d *grid"]:
+    def decode(self, payloads: Sequence[bytes], grid: Sequence[int], index: int = 0) -> Int32[np.ndarray, " d *grid"]:
         """Return exactly the symbols that `encode` was given.
 
         Raises:
             BitstreamError: if the bytes are not such a payload.
         """
-        height, width = grid
-        return self.model().decode(data, self.channels, height, width, index)
+        (data,), (height, width) = payloads, _plane(grid)
+        return self.model().decode(data, self.channels, height, width, index).reshape(-1, *grid)
 
-    def _encode_on_gpu(self, symbols: Sequence[Tensor], index: int) -> list[bytes]:
+    def _encode_on_gpu(self, symbols: Sequence[Tensor], index: int) -> list[list[bytes]]:
         from codomain.codecs import chunks
 
-        return chunks.encode_in_context(symbols, self.model(), index)
+        planes = [part.reshape(len(part), -1, part.shape[-1]) for part in symbols]
+        return [[data] for data in chunks.encode_in_context(planes, self.model(), index)]
 
     def _decode_on_gpu(
-        self, data: Sequence[bytes], grids: Sequence[Sequence[int]], index: int, device: torch.device
+        self, payloads: Sequence[Sequence[bytes]], grids: Sequence[Sequence[int]], index: int, device: torch.device
     ) -> list[Tensor]:
         from codomain.codecs import chunks
 
-        return chunks.decode_in_context(data, self.model(), [(h, w) for h, w in grids], index, device)
+        data = [data for (data,) in payloads]
+        planes = chunks.decode_in_context(data, self.model(), [_plane(grid) for grid in grids], index, device)
+        return [part.reshape(-1, *grid) for part, grid in zip(planes, grids, strict=True)]
 
-    def start(self, y: Float[Tensor, "b d h w"], bits: float | None = None) -> None:
+    def start(self, y: Float[Tensor, "b d *grid"], bits: float | None = None) -> None:
         """One step for all channels at quality 50, such that a position of ``y`` costs about ``bits`` without
         contexts; `QUALITIES_PER_OCTAVE` from there; density fitted.
         """
@@ -112,14 +118,14 @@ class ContextBottleneck(Bottleneck):
             with torch.no_grad():
                 self.log_step.copy_((step_for(rows, bits) + octaves * math.log(2))[:, None].expand_as(self.log_step))
         assert self.density is not None
-        self.density.fit(list(y), self.log_step.detach(), min(500, self.fit_steps))
+        self.density.fit(list(as_planes(y)), self.log_step.detach(), min(500, self.fit_steps))
 
     def prepare_training(self) -> None:
         """Create the density."""
         if self.density is None:
             self.density = ContextDensity(self.channels, self.anchors)
 
-    def freeze_tables(self, y: Sequence[Float[Tensor, "d h w"]] = ()) -> None:
+    def freeze_tables(self, y: Sequence[Float[Tensor, " d *_"]] = ()) -> None:
         """Fit the density to the rounded latents ``y``, and make it integers.
 
         Raises:
@@ -127,9 +133,9 @@ class ContextBottleneck(Bottleneck):
         """
         if self.density is None or not y:
             raise ValueError("the tables of a context model are counted: expected latents of samples")
-        log_step = self.log_step.detach()
-        self.density.fit(y, log_step, self.fit_steps)
-        self._keep(self.density.to_integers(y, log_step))
+        log_step, planes = self.log_step.detach(), [as_planes(part[None])[0] for part in y]
+        self.density.fit(planes, log_step, self.fit_steps)
+        self._keep(self.density.to_integers(planes, log_step))
 
     def model(self) -> ContextModel:
         """Return the integer model that the weights carry.
@@ -150,8 +156,9 @@ class ContextBottleneck(Bottleneck):
         """Return the tables that all channels share."""
         return self.model().tables
 
-    def _step(self, index: int) -> Float[Tensor, "1 d 1 1"]:
-        return interpolate(self.log_step, self.log_step.new_tensor([index / 4])).exp()[:, :, None, None]
+    def _step(self, index: int, dims: int = 4) -> Float[Tensor, "1 d *ones"]:
+        step = interpolate(self.log_step, self.log_step.new_tensor([index / 4])).exp()
+        return step.reshape(1, -1, *[1] * (dims - 2))
 
     def _keep(self, model: ContextModel) -> None:
         for name, weights in model.forms._asdict().items():
@@ -160,3 +167,13 @@ class ContextBottleneck(Bottleneck):
         self.freqs = torch.from_numpy(model.tables.freqs.astype(np.int16))
         self.offsets = torch.from_numpy(model.tables.offsets.astype(np.int32))
         self._integers = None
+
+
+def as_planes(y: Float[Tensor, "b d *grid"]) -> Float[Tensor, "b d h w"]:
+    """Return latents of one axis as planes of one row, and planes as they are."""
+    return y[:, :, None] if y.dim() == 3 else y
+
+
+def _plane(grid: Sequence[int]) -> tuple[int, int]:
+    height, width = grid if len(grid) == 2 else (1, *grid)
+    return height, width

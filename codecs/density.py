@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 LEAST = 0.01  # steps: of the scale, below which everything is certain
 SYMBOLS = 512  # largest magnitude that a table holds
+ROW = 256  # positions of a row that a step of the fit sees
 PRIOR = 64  # observations that the logistic distribution counts for in a table
 
 
@@ -164,8 +165,9 @@ def _ring(grid: Float[Tensor, "b d h w"], weights: Float[Tensor, "d 8"]) -> Floa
     return F.conv2d(grid, kernel[:, None], stride=2, groups=len(weights))
 
 
-def _crop(y: Float[Tensor, "d h w"], generator: torch.Generator, side: int = 32) -> Float[Tensor, "d a b"]:
-    step = PHASES[0].stride
+def _crop(y: Float[Tensor, "d h w"], generator: torch.Generator) -> Float[Tensor, "d a b"]:
+    """A part of so many positions, on the coarsest grid; of a row, as long."""
+    step, side = PHASES[0].stride, 32 if y.shape[1] > 1 else ROW
     top, left = (
         step * int(torch.randint(max(1, (n - side) // step + 1), (), generator=generator)) for n in y.shape[1:]
     )

@@ -1,29 +1,45 @@
-"""Files: pictures on disk <-> `.cdm` files on disk, one at a time or a folder at a time.
+"""Files: pictures and sound on disk <-> `.cdm` files on disk, one at a time or a folder at a time.
 
 Nothing is half-written: every output appears under a temporary name and is renamed when complete.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
+import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from codomain.codecs import bitstream, media
+from codomain.codecs import bitstream, media, recording, sound
 from codomain.codecs.bitstream import ALPHA, EXIF, ICC, NO_FLAGS, File, Flag
 from codomain.codecs.codec import DEFAULT_QUALITY, Codec
 from codomain.codecs.coder import BitstreamError
 from codomain.codecs.load import load, name_of
-from codomain.codecs.metrics import bpp, psnr
+from codomain.codecs.metrics import bpp, kbps, psnr
+from codomain.codecs.progress import Bar
 from codomain.codecs.target import Target, find_quality
 
 STREAM = Path("-")
+SUFFIXES = {"image": set(media.FORMATS) | media.FOREIGN, "sound": set(sound.FORMATS) | sound.FOREIGN}
+
+
+def kind_of(path: Path, data: bytes | None = None) -> str:
+    """Return "image" or "sound": what a path's suffix says, or else the first bytes."""
+    found = next((kind for kind, suffixes in SUFFIXES.items() if path.suffix.lower() in suffixes), None)
+    if found is None:
+        if data is None and path != STREAM and path.is_file():
+            with path.open("rb") as file:
+                data = file.read(12)
+        found = "sound" if data is not None and sound.is_sound(data) else "image"
+    return found
 
 
 def encode_picture(
@@ -51,24 +67,116 @@ def encode_picture(
         return codec.compress(pixels, quality=quality, depth=picture.depth, flags=flags, sections=sections)
 
     size = (pixels.shape[3], pixels.shape[2])
-    if target is None:
-        quality = DEFAULT_QUALITY if quality is None and codec.bottleneck.has_rates else quality
-        return compress(quality), size, quality
-    if not codec.bottleneck.has_rates:
-        raise ValueError(f"{codec.name} has one rate; it has no target")
 
-    def measure(coded: bytes) -> float:
-        if target.what == "psnr":
+    def measure(what: str, coded: bytes) -> float:
+        if what == "psnr":
             x_hat = codec.decompress(coded, dtype=pixels.dtype)
             return psnr(pixels.numpy(), x_hat.numpy(), 2.0**picture.depth - 1)
-        return float(len(coded) if target.what == "bytes" else bpp(len(coded), *size))
+        return float(len(coded) if what == "bytes" else bpp(len(coded), *size))
 
-    found, coded = find_quality(target, compress, measure)
+    coded, found = _at_quality(codec, quality, target, compress, measure)
     return coded, size, found
 
 
-def decode_picture(file: File, fast: bool = False) -> media.Picture:
-    """Return the picture of a parsed file; ``fast`` for a preview.
+def encode_sound(
+    source: Path | bytes,
+    codec: Codec,
+    quality: float | None = None,
+    target: Target | None = None,
+    bar: Bar | None = None,
+) -> tuple[bytes, sound.Format, float | None]:
+    """Return the `.cdm` bytes of a sound file, its format, and the quality; memory does not grow with its length.
+
+    Args:
+        source: a path, or the bytes of the file.
+        codec: to code with.
+        quality: 1 to 100; by default the codec's middle.
+        target: what to find the quality for, in place of one that is given.
+        bar: told how far it is.
+
+    Raises:
+        ValueError: if it is no sound that we can hold, or a target cannot be met.
+    """
+    with sound.Reader(source) as reader:
+        form = reader.format
+
+    def compress(quality: float | None) -> bytes:
+        with sound.Reader(source) as reader:
+            blocks = reader.blocks()
+            blocks = blocks if bar is None else bar.count(blocks, form.samples)
+            return recording.compress(codec, blocks, form, codec.quality_index(quality))
+
+    def measure(what: str, coded: bytes) -> float:
+        return float(len(coded) if what == "bytes" else kbps(len(coded), form.seconds))
+
+    coded, found = _at_quality(codec, quality, target, compress, measure)
+    return coded, form, found
+
+
+def _at_quality(
+    codec: Codec,
+    quality: float | None,
+    target: Target | None,
+    compress: Callable[[float | None], bytes],
+    measure: Callable[[str, bytes], float],
+) -> tuple[bytes, float | None]:
+    """Return a file and its quality: the given one, the middle, or what a target needs."""
+    if target is None:
+        quality = DEFAULT_QUALITY if quality is None and codec.bottleneck.has_rates else quality
+        return compress(quality), quality
+    if not codec.bottleneck.has_rates:
+        raise ValueError(f"{codec.name} has one rate; it has no target")
+    if target.what in ({"image": ("kbps",), "sound": ("bpp", "psnr")}[codec.kind]):
+        raise ValueError(f"{codec.kind}s have no target in {target.what}")
+    found, coded = find_quality(target, compress, lambda coded: measure(target.what, coded))
+    return coded, found
+
+
+def decode_sound(
+    data: bytes | memoryview,
+    start_s: float | None = None,
+    stop_s: float | None = None,
+    stages: int | None = None,
+    salvage: bool = False,
+    fast: bool = False,
+) -> tuple[File, sound.Format, Iterator[np.ndarray]]:
+    """Return the file of a recording, the format of what is decoded of it, and its blocks.
+
+    Only the chunks that seconds from ``start_s`` to ``stop_s`` need are read.
+
+    Raises:
+        BitstreamError: at once, or from the blocks, if the bytes are damaged.
+        ValueError: for times or stages that the file does not have.
+    """
+    header = bitstream.read_header(data)
+    codec = load(name_of(header.model))
+    codec.check_header(header)
+    codec.check_stages(stages)
+    form = recording.form_of(header)
+    start, stop = (
+        default if second is None else round(second * form.sample_rate)
+        for second, default in ((start_s, 0), (stop_s, form.samples))
+    )
+    if not 0 <= start < min(stop, form.samples):
+        raise ValueError(
+            f"expected 0 <= start < stop within {form.seconds:g} s; found {start_s or 0:g} to "
+            f"{form.seconds if stop_s is None else stop_s:g} s"
+        )
+    stop = min(stop, form.samples)
+    layout = recording.Layout(codec, form)
+    wanted = None
+    if (start, stop) != (0, form.samples):
+        regions = layout.looked_at(layout.needed(start, stop))
+        layers = range(stages or codec.bottleneck.layers)
+        wanted = {layout.chunk(n, i, s) for n in layers for i in regions for s in range(layout.signals)}
+    file = bitstream.read(data, salvage, wanted)
+    recording.layout_of(codec, file)
+    blocks = recording.decompress(codec, file, start, stop, stages, fast)
+    return file, replace(form, samples=stop - start), blocks
+
+
+def decode_picture(file: File, fast: bool = False, stages: int | None = None) -> media.Picture:
+    """Return the picture of a parsed file; ``fast`` for a preview, ``stages`` for the first of residual codes.
 
     Raises:
         BitstreamError: if its model is unknown or its content damaged.
@@ -79,7 +187,7 @@ def decode_picture(file: File, fast: bool = False) -> media.Picture:
     dtype = torch.uint8 if header.depth <= 8 else torch.uint16
     grey = Flag.GREY in header.flags
     codec = load(name_of(header.model))
-    pixels = codec.decompress_file(file, dtype, fast)[0]
+    pixels = codec.decompress_file(file, dtype, fast, stages)[0]
     if grey:
         mean = (pixels.numpy().sum(0, dtype=np.uint32) * 2 + 3) // 6
         pixels = torch.from_numpy(np.stack([mean.astype(pixels.numpy().dtype)] * 3))
@@ -93,7 +201,7 @@ def decode_picture(file: File, fast: bool = False) -> media.Picture:
     return media.Picture(pixels, grey, False, alpha, icc, exif)
 
 
-def check(data: bytes) -> File:
+def check(data: bytes | memoryview) -> File:
     """Read every byte of a file: checksums, and all latents by entropy decoding.
 
     Raises:
@@ -101,7 +209,12 @@ def check(data: bytes) -> File:
     """
     file = bitstream.read(data)
     codec = load(name_of(file.header.model))
-    codec.read_latents(data)
+    if file.header.kind == "sound":
+        layout = recording.layout_of(codec, file)
+        for _ in recording.latents(layout, file, range(len(layout.regions))):  # one by one: it may be long
+            pass
+    else:
+        codec.read_latents(data)
     if ALPHA in file.sections:
         decode_picture(replace(file))
     return file
@@ -110,6 +223,14 @@ def check(data: bytes) -> File:
 def read(path: Path) -> bytes:
     """Return the bytes of a file, or of standard input for ``-``."""
     return sys.stdin.buffer.read() if path == STREAM else path.read_bytes()
+
+
+def view(path: Path) -> bytes | memoryview:
+    """Return the bytes of a file as `read`, but of a long one only where they are looked at."""
+    if path == STREAM or not path.is_file() or path.stat().st_size == 0:
+        return read(path)
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def write(path: Path, data: bytes, force: bool) -> None:
@@ -122,22 +243,38 @@ def write(path: Path, data: bytes, force: bool) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
+    with writing(path, force) as partial:
+        partial.write_bytes(data)
+
+
+@contextmanager
+def writing(path: Path, force: bool) -> Iterator[Path]:
+    """Give a temporary path to write to; what is there at the end becomes ``path``, or goes to standard output.
+
+    Raises:
+        ValueError: if the path exists and ``force`` is not given.
+    """
     refuse_overwrite(path, force)
+    folder = Path(tempfile.gettempdir()) if path == STREAM else path.parent
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(prefix=".codomain-", suffix=".part", dir=path.parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".codomain-", suffix=".part", dir=folder)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
+    os.close(handle)
+    partial = Path(name)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+        yield partial
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+            if path == STREAM:
+                shutil.copyfileobj(written, sys.stdout.buffer)
+                sys.stdout.buffer.flush()
+        if path != STREAM:
+            partial.chmod(0o666 & ~_umask())
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def refuse_overwrite(path: Path, force: bool) -> None:
@@ -150,12 +287,20 @@ def refuse_overwrite(path: Path, force: bool) -> None:
         raise ValueError(f"{path} exists already: --force replaces it")
 
 
-def jobs(source: Path, target: Path | None, suffixes: set[str], new_suffix: str) -> Iterator[tuple[Path, Path]]:
+def jobs(
+    source: Path, target: Path | None, suffixes: set[str], new_suffix: str | Callable[[Path], str]
+) -> Iterator[tuple[Path, Path]]:
     """Pair inputs with outputs. A folder keeps its tree; the default output lies beside the input.
+
+    ``new_suffix`` is that of the outputs, or what tells it of an input.
 
     Raises:
         ValueError: if the input does not exist, or a folder holds nothing of these suffixes.
     """
+
+    def suffix(path: Path) -> str:
+        return new_suffix if isinstance(new_suffix, str) else new_suffix(path)
+
     if source == STREAM:
         yield source, target or STREAM
     elif source.is_dir():
@@ -170,11 +315,11 @@ def jobs(source: Path, target: Path | None, suffixes: set[str], new_suffix: str)
         for path, stem in zip(found, stems, strict=True):
             # photo.png beside photo.jpg: both names stay whole
             name = path.name if times[stem] > 1 else path.stem
-            yield path, root / path.relative_to(source).with_name(name + new_suffix)
+            yield path, root / path.relative_to(source).with_name(name + suffix(path))
     elif source.exists():
         if target is not None and target.is_dir():
-            target = target / (source.stem + new_suffix)
-        yield source, target or source.with_suffix(new_suffix)
+            target = target / (source.stem + suffix(source))
+        yield source, target or source.with_suffix(suffix(source))
     else:
         raise ValueError(f"{source}: no such file or folder")
 

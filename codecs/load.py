@@ -13,6 +13,7 @@ import yaml
 from codomain.codecs.bitstream import SECTION_NAMES, File, Flag
 from codomain.codecs.codec import Codec
 from codomain.codecs.coder import BitstreamError
+from codomain.codecs.metrics import kbps
 from safetensors.torch import load as parse_weights
 from safetensors.torch import save as format_weights
 
@@ -74,7 +75,11 @@ def describe(file: File, n_bytes: int) -> dict[str, Any]:
     axes = {"image": ("width", "height"), "sound": ("channels", "samples", "sample_rate_hz")}.get(
         header.kind, ("width", "height", "frames", "rate_numerator", "rate_denominator")
     )
-    positions = header.shape[1] if header.kind == "sound" else prod(header.shape[:3])
+    if header.kind == "sound":
+        seconds = header.shape[1] / header.shape[2]
+        rate: dict[str, float] = {"duration_s": round(seconds, 3), "kbps": round(kbps(n_bytes, seconds), 3)}
+    else:
+        rate = {"bpp": round(8 * n_bytes / prod(header.shape[:3]), 4)}
     return {
         "kind": header.kind,
         **dict(zip(axes, header.shape, strict=True)),
@@ -84,7 +89,7 @@ def describe(file: File, n_bytes: int) -> dict[str, Any]:
         "weights": header.model.hex(),
         "version": file.version,
         "n_bytes": n_bytes,
-        "bpp": round(8 * n_bytes / positions, 4),
+        **rate,
         "flags": [flag.name for flag in Flag if flag in header.flags],
         "sections": {SECTION_NAMES.get(tag, str(tag)): len(body) for tag, body in file.sections.items()},
         "chunks": [0 if chunk is None else len(chunk) for chunk in file.chunks],
@@ -94,8 +99,8 @@ def describe(file: File, n_bytes: int) -> dict[str, Any]:
 
 def build(config: Path) -> Codec:
     """Return the codec that a config file describes, with fresh weights."""
-    settings = yaml.safe_load(config.read_text())
-    codec = _instantiate(settings["model"]["codec"])
+    model = yaml.safe_load(config.read_text())["model"]
+    codec = _instantiate(model.get("init_args", model)["codec"])
     if not isinstance(codec, Codec):
         raise ValueError(f"{config}: model.codec must be a Codec; found {type(codec).__name__}")
     return codec

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 LOWEST, HIGHEST = 4, 400  # indices of quality
 WITHIN = 0.02  # of a target of size, and dB of one of distortion: what counts as met
-UNITS = {"bytes": "bytes", "bpp": "bits per pixel", "psnr": "dB"}
+UNITS = {"bytes": "bytes", "bpp": "bits per pixel", "kbps": "kilobits per second", "psnr": "dB"}
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a file shall have: at most so many "bytes" or so much "bpp", or at least so much "psnr" in dB.
+    """What a file shall have: at most so many "bytes" or so much "bpp" or "kbps", or at least so much "psnr" in dB.
 
     Raises:
         ValueError: for anything that is not positive.
@@ -38,7 +38,7 @@ def find_quality(
     Args:
         target: what is wanted.
         compress: quality -> file.
-        measure: file -> bytes, bits per pixel or dB.
+        measure: file -> bytes, bits per pixel, kilobits per second or dB.
 
     Raises:
         ValueError: if no quality meets the target; says what the nearest one gives.

@@ -15,8 +15,11 @@ Band order is "natural": channel ``((c * F + f1) * F + f2) ... `` with ``F = 2**
 the bands stand in PyWavelets' order, 2-D: aa, da (detail along h), ad (along w), dd.
 
 Up to three levels of one axis are one linear map. `wpt` reads that map off `wpt_reference`, and applies it
-as a single strided convolution per axis plus a small dense matrix at either end. Pictures on a CPU, outside of
-training, and signals of one axis on a GPU have kernels of their own.
+as a single strided convolution per axis plus a small dense matrix at either end. Signals of one axis or two have
+kernels of their own, on a CPU outside of training, and on a GPU.
+
+A sample that is not finite makes the packets that depend on it NaN, or infinite; of the others those that lie near, as
+far as a tile of the convolution or of the kernel reaches.
 """
 
 from __future__ import annotations
@@ -68,9 +71,10 @@ def wpt(
     if x.dtype in HALF:
         return wpt(x.float(), level, wavelet, mode).to(x.dtype)
     if _is_compiled(x, wavelet):
-        from codomain.kernels import wpt_numba
+        from codomain.kernels import wpt_numba, wpt_rows_numba
 
-        return wpt_numba.analyse(x, level, halves(wavelet)[0], mode == "periodization")
+        analyse = wpt_numba.analyse if x.dim() == 4 else wpt_rows_numba.analyse
+        return analyse(x, level, halves(wavelet)[0], mode == "periodization")
     return wpt_by_convolution(x, level, wavelet, mode)
 
 
@@ -112,9 +116,10 @@ def iwpt(
     if X.dtype in HALF:
         return iwpt(X.float(), level, wavelet, mode).to(X.dtype)
     if _is_compiled(X, wavelet):
-        from codomain.kernels import wpt_numba
+        from codomain.kernels import wpt_numba, wpt_rows_numba
 
-        return wpt_numba.synthesise(X, level, halves(wavelet)[1], mode == "periodization")
+        synthesise = wpt_numba.synthesise if X.dim() == 4 else wpt_rows_numba.synthesise
+        return synthesise(X, level, halves(wavelet)[1], mode == "periodization")
     return iwpt_by_convolution(X, level, wavelet, mode)
 
 
@@ -349,9 +354,9 @@ def _is_for_gpu(x: Tensor, signals: int, level: int, wavelet: str) -> bool:
 
 
 def _is_compiled(x: Tensor, wavelet: str) -> bool:
-    """Whether the compiled CPU path takes it: pictures, outside of training."""
+    """Whether the compiled CPU path takes it: one axis or two, outside of training."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not (x.requires_grad and torch.is_grad_enabled())
-    return plain and x.dim() == 4 and wavelet == "bior4.4"
+    return plain and x.dim() < 5 and wavelet == "bior4.4"
 
 
 def _to_natural(x: Tensor, channels: int, level: int, ndim: int) -> Tensor:

@@ -1,6 +1,9 @@
 """Reconstruct: train a codec on rate and distortion.
 
-    loss = bpp + lmbda * 255**2 * mse + the bottleneck's own        (mse of signals in [0, 1])
+    loss = bpp + lmbda * 255**2 * mse + the bottleneck's own        (mse of signals in [0, 1]; bpp: bits per position)
+
+Of sound, a position is a sample of all channels, and the error may be taken relative to the power of the signal: what
+the mean of signal-to-noise ratios in dB asks for.
 
 A codec with many rates is trained on all of them at once: every signal of a batch draws its quality. The price of
 distortion grows as the square of the step shrinks, and losses are weighted so that every rate counts the same.
@@ -39,6 +42,7 @@ class Reconstruct(L.LightningModule):
         warmup: steps of linear warm-up.
         decoder_only_after: share of the run after which only the decoder is trained.
         weights: exported weights to start from, in place of principal components: fine-tuning.
+        power: mean square that the error of every signal is scaled to, before it is priced; by default it is not.
     """
 
     def __init__(
@@ -52,11 +56,12 @@ class Reconstruct(L.LightningModule):
         warmup: int = 200,
         decoder_only_after: float = 0.85,
         weights: Path | None = None,
+        power: float | None = None,
     ) -> None:
         super().__init__()
         self.codec, self.lmbda, self.start_bpp = codec, lmbda, start_bpp
         self.rates = {"decoder": lr, "encoder": encoder_lr, "density": density_lr}
-        self.warmup, self.decoder_only_after, self.weights = warmup, decoder_only_after, weights
+        self.warmup, self.decoder_only_after, self.weights, self.power = warmup, decoder_only_after, weights, power
         self.codec.bottleneck.prepare_training()
 
     def forward(self, x: Float[Tensor, "b c *space"], quality: Float[Tensor, " b"] | None = None) -> CodecOutput:
@@ -70,6 +75,8 @@ class Reconstruct(L.LightningModule):
             return
         loader = iter(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
         x = torch.cat([next(loader) for _ in range(24)]).to(self.device)
+        if self.power is not None:
+            x = x * self._gain(x).sqrt().reshape(-1, *[1] * (x.dim() - 1))
         if self.weights is not None:
             load_weights(self.codec, self.weights.read_bytes())
             self.codec.train().requires_grad_(True)
@@ -87,7 +94,8 @@ class Reconstruct(L.LightningModule):
                 parameter.requires_grad_(not decoder_only)
         quality = draw_quality(len(batch)).to(batch) if self.codec.bottleneck.has_rates else None
         output, mse, bpp = self._measure(batch, quality)
-        loss = self._cost(bpp, mse, quality).mean() + output.loss
+        priced = mse if self.power is None else mse * self._gain(batch)
+        loss = self._cost(bpp, priced, quality).mean() + output.loss
         self.log_dict({"train/loss": loss, "train/bpp": bpp.mean(), "train/psnr": _psnr(mse).mean()}, prog_bar=True)
         return loss
 
@@ -122,6 +130,11 @@ class Reconstruct(L.LightningModule):
         """Mean square error and bits per position, of each signal."""
         output: CodecOutput = self.codec(x, quality)
         return output, (output.x_hat - x).square().flatten(1).mean(1), output.bits / (x[0].numel() / x.shape[1])
+
+    def _gain(self, x: Tensor) -> Tensor:
+        """What brings the power of every signal to `power`; of silence, no more than 40 dB."""
+        assert self.power is not None
+        return self.power / (x.square().flatten(1).mean(1) + 1e-4 * self.power)
 
     def _cost(self, bpp: Tensor, mse: Tensor, quality: Tensor | None) -> Tensor:
         """Rate and priced distortion of each signal."""

@@ -1,11 +1,17 @@
-"""Train: Lightning's command line with this project's defaults."""
+"""Train: Lightning's command line with this project's defaults.
+
+A config may name its task and its data by ``class_path``; without, they are `Reconstruct` and `Photographs`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
+import yaml
+from codomain.codecs.codec import Codec
 from codomain.codecs.load import save_weights
 from codomain.tasks.photographs import Photographs
 from codomain.tasks.reconstruct import Reconstruct
@@ -18,10 +24,11 @@ class ExportWeights(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Export."""
-        assert isinstance(module, Reconstruct) and trainer.log_dir is not None
-        codec, photographs = module.codec.cpu().eval(), trainer.datamodule.table_dataloader()  # type: ignore[attr-defined]
+        codec, samples = module.codec, trainer.datamodule.table_dataloader()  # type: ignore[attr-defined]
+        assert isinstance(codec, Codec) and trainer.log_dir is not None
+        codec.cpu().eval()
         with torch.no_grad():
-            y = [codec.analysis(x)[0] for x in photographs]
+            y = [codec.analysis(x)[0] for x in samples]
         codec.bottleneck.freeze_tables(y)
         path = Path(trainer.log_dir) / "weights.safetensors"
         print(f"{path}  sha256 {save_weights(codec, path)}")
@@ -37,7 +44,7 @@ def train(configs: list[Path], data: Path, run: Path, resume: bool, overrides: l
 
     Args:
         configs: later files win over earlier ones.
-        data: folder of photographs.
+        data: folder of photographs, or of what else the config's data module reads.
         run: folder of this run.
         resume: continue from the last checkpoint in ``run``.
         overrides: further settings, ``--model.lmbda=0.02 --trainer.max_steps=20000 ...``.
@@ -54,9 +61,12 @@ def train(configs: list[Path], data: Path, run: Path, resume: bool, overrides: l
         *overrides,
         *([f"--ckpt_path={last}"] if resume else []),
     ]
+    named = {part: any("class_path" in _part(config, part) for config in configs) for part in ("model", "data")}
     _CLI(
-        Reconstruct,
-        Photographs,
+        L.LightningModule if named["model"] else Reconstruct,
+        L.LightningDataModule if named["data"] else Photographs,
+        subclass_mode_model=named["model"],
+        subclass_mode_data=named["data"],
         args=arguments,
         parser_kwargs={"fit": {"prog": "codomain train"}},
         save_config_kwargs={"overwrite": True},
@@ -78,3 +88,9 @@ def train(configs: list[Path], data: Path, run: Path, resume: bool, overrides: l
             "log_every_n_steps": 50,
         },
     )
+
+
+def _part(config: Path, part: str) -> dict[str, Any]:
+    """What a config says of the model or the data."""
+    settings = yaml.safe_load(config.read_text()) or {}
+    return settings.get(part) or {} if isinstance(settings, dict) else {}

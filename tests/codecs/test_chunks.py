@@ -49,20 +49,21 @@ def test_payloads_are_those_of_the_cpu(make_forms: Callable[..., Forms], kind: s
     bottleneck = plain() if kind == "plain" else in_context(make_forms(2))
     index = 0 if kind == "plain" else 101
     symbols = laplace(bottleneck.channels)
-    data = bottleneck._encode_on_gpu(symbols, index)
-    assert data == bottleneck.encode_chunks([part.cpu() for part in symbols], index)
-    back = bottleneck._decode_on_gpu(data, GRIDS, index, DEVICE)
+    payloads = bottleneck._encode_on_gpu(symbols, index)
+    assert payloads == bottleneck.encode_chunks([part.cpu() for part in symbols], index)
+    back = bottleneck._decode_on_gpu(payloads, GRIDS, index, DEVICE)
     assert all(map(torch.equal, back, symbols))
-    latents = list(bottleneck.decode_chunks(data, GRIDS, index, torch.device("cpu")))
+    latents = list(bottleneck.decode_chunks(payloads, GRIDS, index, torch.device("cpu")))
     for part, y in zip(symbols, latents, strict=True):
         assert torch.equal(bottleneck.from_symbols(part.cpu()[None], index), y)
-    cut, noise, more = data[2][:-2], data[2][:-4] + b"\x12\x34\x56\x78", b"\1\7" + data[2][data[2][0] + 1 :]
-    damaged = (cut, noise, more, data[2][:3])
+    (data,) = payloads[2]
+    cut, noise, more = data[:-2], data[:-4] + b"\x12\x34\x56\x78", b"\1\7" + data[data[0] + 1 :]
+    damaged = (cut, noise, more, data[:3])
     for hostile in damaged:
         with pytest.raises(BitstreamError):
-            bottleneck._decode_on_gpu([hostile], GRIDS[2:], index, DEVICE)
+            bottleneck._decode_on_gpu([[hostile]], GRIDS[2:], index, DEVICE)
         with pytest.raises(BitstreamError):
-            bottleneck.decode(hostile, GRIDS[2], index)
+            bottleneck.decode([hostile], GRIDS[2], index)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -18,7 +18,8 @@ def trained() -> tuple[ContextBottleneck, torch.Tensor]:
 
 def test_start_finds_the_rate_and_the_ladder_of_steps(trained: tuple[ContextBottleneck, torch.Tensor]) -> None:
     bottleneck, y = trained
-    bits = 8 * len(bottleneck.encode(bottleneck.to_symbols(y[:1], 200)[0].numpy(), 200)) / 32**2
+    (data,) = bottleneck.encode(bottleneck.to_symbols(y[:1], 200)[0].numpy(), 200)
+    bits = 8 * len(data) / 32**2
     assert 3.5 < bits < 6  # the contexts save what is below 6
     ratio = bottleneck._step(4 * 34) / bottleneck._step(4 * (34 + QUALITIES_PER_OCTAVE))
     assert torch.allclose(ratio, torch.tensor(2.0), rtol=1e-4)
@@ -29,8 +30,8 @@ def test_sizes_grow_with_quality_and_latents_keep_their_scale(trained: tuple[Con
     sizes, errors = [], []
     for index in range(40, 401, 40):
         symbols = bottleneck.to_symbols(y[:1], index)
-        data = bottleneck.encode(symbols[0].numpy(), index)
-        assert np.array_equal(bottleneck.decode(data, (32, 32), index), symbols[0].numpy())
+        (data,) = bottleneck.encode(symbols[0].numpy(), index)
+        assert np.array_equal(bottleneck.decode([data], (32, 32), index), symbols[0].numpy())
         y_hat = bottleneck.from_symbols(symbols, index)
         assert ((y_hat - y[:1]).abs() <= bottleneck._step(index) / 2 + 1e-5).all()
         sizes.append(len(data))

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 from codomain.codecs.contenders import KINDS
-from codomain.codecs.plots import COLOURS, rate_distortion, spectrogram
+from codomain.codecs.plots import COLOURS, rate_distortion, rates, spectrogram
 from PIL import Image, ImageColor
 
 IMAGE = KINDS["image"]
@@ -42,3 +42,22 @@ def test_a_spectrogram_shows_a_tone_where_it_is() -> None:
     assert light[: height // 2, 2 * width // 3 :].max() < 20  # then silence
     with Image.open(io.BytesIO(spectrogram(x[:, :10], rate))) as image:
         assert image.height == height  # of next to nothing, too
+
+
+def test_rates_have_a_bar_each_and_a_line_at_the_floor() -> None:
+    rows = [
+        {"operation": "a", "library": "codomain", "rate": 50.0, "unit": "MPix/s", "share": 0.25},
+        {"operation": "a", "library": "other", "rate": 5.0, "unit": "MPix/s"},
+        {"operation": "b", "library": "codomain", "rate": 3.0, "unit": "MPix/s"},
+    ]
+
+    def count(png: bytes) -> list[int]:
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))[:, 120:]
+        return [int((pixels == ImageColor.getrgb(colour)).all(2).sum()) for colour in COLOURS[:2]]
+
+    png = rates(rows, "rates")
+    assert png == rates(rows, "rates")
+    ours, other = count(png)
+    assert ours > 5 * other > 5000
+    del rows[0]["share"]
+    assert count(rates(rows, "rates"))[1] != other  # the axis no longer reaches to the floor
