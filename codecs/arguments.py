@@ -80,7 +80,7 @@ def make_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]]) -> argp
     sub.add_argument("--json", action="store_true", help="print the whole index as JSON")
     sub = command(
         "evaluate",
-        "measure models on a folder of images",
+        "measure models on a folder of images or of sound",
         "Real files, decoded in fresh processes, beside JPEG, WebP, AVIF, JPEG 2000, and JPEG XL or CompressAI's "
         "models where they are installed. --out keeps tables (CSV, CompressAI's JSON), plots, the coded files, and "
         "report.html; "
@@ -88,10 +88,16 @@ def make_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]]) -> argp
     )
     source = sub.add_mutually_exclusive_group(required=True)
     source.add_argument("--config", type=Path, help="what to evaluate, such as configs/evaluate/kodak.yaml")
-    source.add_argument("--models", nargs="+", metavar="NAME", help="models, and baselines as jpeg:30, avif:50")
-    sub.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of images")
+    source.add_argument(
+        "--models",
+        nargs="+",
+        metavar="NAME",
+        help="all of one kind: models, and baselines as jpeg:30, avif:50; opus:64, mp3:128, vorbis:4; "
+        "opus@MODEL is Opus at the bytes of MODEL, opus:matched at those of each",
+    )
+    sub.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of images or sound files")
     sub.add_argument("--out", type=Path, metavar="DIR", help="folder of results, new or of a run to continue")
-    sub.add_argument("--anchor", metavar="NAME", help="curve that the others are compared with (default: jpeg)")
+    sub.add_argument("--anchor", metavar="NAME", help="curve that the others are compared with (default: jpeg, opus)")
     sub.add_argument("--jobs", type=int, metavar="N", help="processes at a time (default: one per core)")
     sub.add_argument("--no-timing", dest="timing", action="store_false", help="leave the speeds out")
     sub.add_argument(

@@ -145,7 +145,7 @@ class Matched:
     @property
     def quality(self) -> float | None:
         """The other's."""
-        return self.other.quality
+        return None if self.other.quality is None else float(self.other.quality)
 
     @property
     def kind(self) -> str:
@@ -221,7 +221,7 @@ def parse_matched(baseline: str, other: Contender) -> Matched:
     kind = KINDS[other.kind]
     if baseline not in kind.scales:
         raise ValueError(f"'{baseline}@{label(other)}': expected one of {', '.join(kind.scales)} before the @")
-    kind.baseline(baseline, kind.scales[baseline].low)
+    kind.baseline(baseline, kind.scales[baseline].at(0))
     return Matched(baseline, other)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from math import ceil
+from typing import Any
 
 import numpy as np
 from codomain.codecs.kind import Kind, Row

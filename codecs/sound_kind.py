@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from codomain.codecs import sound_baselines
+from codomain.codecs import sound, sound_baselines
 from codomain.codecs.kind import (
     Column,
     Kind,
@@ -33,7 +33,7 @@ class SoundKind(Kind):
     """Recordings: a `Waveform`, float32; decoded ones are not rounded."""
 
     name, item, files = "sound", "recording", "sound files"
-    suffixes = frozenset((".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc"))
+    suffixes = frozenset(sound.FORMATS.keys() | sound.FOREIGN)
     handed = ".wav"
     rate, rate_axis = Column("kbps", "kbps", 1), "kilobits per second"
     speeds = (Column("encode_x", "encode x real time"), Column("decode_x", "decode x real time"))

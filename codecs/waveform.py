@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from codomain.codecs.sound import Reader
 from jaxtyping import Float32
 
 ALIGNED_S = 20.0  # of the loudest part: as much as tells a delay
@@ -27,22 +28,13 @@ class Waveform(NamedTuple):
 
 
 def read_waveform(path: Path) -> Waveform:
-    """Return what a sound file holds: WAV, FLAC, Ogg, Opus, MP3, AIFF.
+    """Return what a sound file of `sound.FORMATS` holds.
 
     Raises:
         ValueError: if it is no sound that we can hold.
     """
-    import soundfile
-
-    try:
-        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        raise ValueError(f"not a sound file that can be read ({' '.join(str(error).split())})") from None
-    if not len(samples):
-        raise ValueError("it holds no samples")
-    if not np.isfinite(samples).all():
-        raise ValueError("expected finite samples; found NaN or infinity")
-    return Waveform(np.ascontiguousarray(samples.clip(-1, 1).T), sample_rate)
+    with Reader(path) as reader:
+        return Waveform(np.concatenate(list(reader.blocks()), 1), reader.format.sample_rate)
 
 
 def write_waveform(path: Path, x: Waveform) -> None:

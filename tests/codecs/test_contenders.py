@@ -100,3 +100,22 @@ def test_what_every_contender_is_given(tmp_path: Path) -> None:
     x = read_picture(tmp_path / "deep.png")
     assert (x.shape, x.dtype) == ((30, 40, 3), np.uint8)
     assert np.array_equal(x[..., 0], np.round(deep * (255 / 65535)).astype(np.uint8))
+
+
+def test_a_baseline_at_the_bytes_of_another() -> None:
+    x = read_picture(DATA / "chelsea.png")[:96, :120].copy()
+    matched, other = parse("jpeg@webp:40"), parse("webp:40")
+    assert (label(matched), matched.name, matched.kind, matched.suffix) == (
+        "jpeg@webp:40",
+        "jpeg@webp",
+        "image",
+        ".jpg",
+    )
+    n_bytes, data = len(other.compress(x)), matched.compress(x)
+    sizes = [len(parse(f"jpeg:{quality}").compress(x)) for quality in range(1, 96)]
+    assert len(data) <= n_bytes
+    assert len(data) >= 0.998 * n_bytes or len(data) == max(size for size in sizes if size <= n_bytes)
+    assert matched.decompress(data).shape == x.shape
+    assert other.version in matched.version
+    with pytest.raises(ValueError, match="'opus@webp:40': expected one of jpeg, webp"):
+        parse("opus@webp:40")

@@ -3,8 +3,9 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from codomain.codecs.contenders import KINDS
-from codomain.codecs.plots import COLOURS, rate_distortion, rates
+from codomain.codecs.plots import COLOURS, rate_distortion, rates, spectrogram
 from PIL import Image, ImageColor
 
 IMAGE = KINDS["image"]
@@ -29,6 +30,18 @@ def test_a_metric_that_some_lack() -> None:
     svg = rate_distortion(IMAGE, POINTS, "ms_ssim", "One", "svg")
     assert COLOURS[0].lower().encode() in svg
     assert COLOURS[1].lower().encode() not in svg
+
+
+def test_a_spectrogram_shows_a_tone_where_it_is() -> None:
+    rate, t = 16000, np.arange(16000) / 16000
+    x = np.where(t < 0.5, np.sin(2 * np.pi * 6000 * t), 0)[None].repeat(2, 0).astype(np.float32)
+    with Image.open(io.BytesIO(spectrogram(x, rate))) as image:
+        light = np.asarray(image.convert("L")).astype(float)
+    height, width = light.shape
+    assert light[:, : width // 3].mean(1).argmax() == pytest.approx((1 - 6 / 8) * height, abs=3)  # 0 Hz lies below
+    assert light[: height // 2, 2 * width // 3 :].max() < 20  # then silence
+    with Image.open(io.BytesIO(spectrogram(x[:, :10], rate))) as image:
+        assert image.height == height  # of next to nothing, too
 
 
 def test_rates_have_a_bar_each_and_a_line_at_the_floor() -> None:

@@ -164,3 +164,74 @@ def test_in_a_real_browser(browser: Any, evaluation: Path, pictures: list[dict[s
     urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
     assert urls
     assert all(url.startswith(("file://", "data:")) for url in urls), urls
+
+
+@pytest.fixture(scope="module")
+def recordings(sound_evaluation: Path) -> list[dict[str, Any]]:
+    page = (sound_evaluation / "out" / "report.html").read_text()
+    found = re.findall(r'<script type="application/json" class="recording">(.*?)</script>', page)
+    return [json.loads(text) for text in found]
+
+
+def test_sound_is_inside_too(recordings: list[dict[str, Any]], sound_evaluation: Path) -> None:
+    page = (sound_evaluation / "out" / "report.html").read_text()
+    assert len(page) < 30e6
+    assert "default-src 'none'; img-src data:; media-src data:;" in page
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", page)
+    assert "<!--" not in page
+    assert [recording["name"] for recording in recordings] == ["a.wav", "b.flac", "more/c.wav"]
+    for recording in recordings:
+        original, ours, *rivals = recording["versions"]
+        assert (original["label"], ours["label"]) == ("original", "tiny-stereo")
+        names = [re.fullmatch(r"(\w+):[\d.]+ at the bytes of tiny-stereo", rival["label"])[1] for rival in rivals]
+        assert names == ["opus", "mp3", "vorbis"]
+        assert rivals[0]["n_bytes"] == pytest.approx(ours["n_bytes"], rel=0.05)
+        for rival in rivals:
+            assert rival["off"] == round(100 * (rival["n_bytes"] / ours["n_bytes"] - 1), 1)
+
+
+def test_sound_in_a_real_browser(browser: Any, sound_evaluation: Path, recordings: list[dict[str, Any]]) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+
+    def run(script: str) -> Any:
+        return browser.execute_script(f"return {script}")
+
+    browser.get((sound_evaluation / "out" / "report.html").as_uri())
+    loaded = "Promise.all([...document.images].map(i => i.decode())).then(arguments[0])"
+    browser.execute_async_script(loaded)
+    browser.execute_async_script(
+        "Promise.all([...document.querySelectorAll('audio')].map(a => a.readyState > 1 || new Promise(done => "
+        "{ a.onloadeddata = done; }))).then(arguments[0])"
+    )
+    versions = recordings[0]["versions"]
+    assert run("[...document.querySelectorAll('audio')].map(a => a.controls && !a.error)") == [True] * len(versions)
+    length = recordings[0]["stop"] - recordings[0]["start"]
+    for seconds in run("[...document.querySelectorAll('audio')].map(a => a.duration)"):
+        assert seconds == pytest.approx(length, abs=0.01)
+    captions = run("[...document.querySelectorAll('figcaption')].map(c => c.textContent)")
+    assert captions[0] == "original"
+    assert captions[1].startswith(f"tiny-stereo{versions[1]['n_bytes']:,} bytes, {versions[1]['kbps']:.1f} kbps, SNR ")
+
+    # a click into a spectrogram goes there, and the player that is started next goes on from there
+    spectrogram = browser.find_elements(By.CSS_SELECTOR, ".spectrogram")[1]
+    spectrogram.click()  # in its middle
+    assert run("document.querySelectorAll('audio')[1].currentTime") == pytest.approx(length / 2, abs=0.05)
+    browser.execute_async_script(
+        "const a = document.querySelectorAll('audio')[2]; a.muted = true; a.play().then(() => { a.pause(); "
+        "arguments[0](); })"
+    )
+    assert run("document.querySelectorAll('audio')[2].currentTime") >= length / 2 - 0.05
+
+    Select(browser.find_element(By.ID, "recording")).select_by_visible_text("more/c.wav")
+    assert run("document.querySelector('#versions img').src") == recordings[2]["versions"][0]["spectrogram"]
+    labels = run("[...document.querySelectorAll('.spectrogram')][0].textContent")
+    assert labels.startswith("0")
+    assert run("document.querySelectorAll('#gains tbody tr').length") == 1
+    assert run("document.querySelectorAll('#chart circle').length") == 6
+    assert "kilobits per second" in run("document.querySelector('#chart').textContent")
+
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
+    assert all(url.startswith(("file://", "data:", "blob:")) for url in urls), urls

@@ -12,6 +12,7 @@ from codomain.codecs.contenders import KINDS
 from codomain.codecs.image_kind import to_compressai
 
 IMAGE = KINDS["image"]
+SOUND = KINDS["sound"]
 
 
 def point(model: str, bpp: float, psnr: float, **more: object) -> results.Row:
@@ -109,3 +110,35 @@ def test_readme_section(tmp_path: Path) -> None:
     assert "old" not in text
     with pytest.raises(ValueError, match="expected the lines <!-- results: other -->"):
         results.replace_section(readme, "other", table)
+
+
+def test_intervals_of_means_by_students_t() -> None:
+    rows = [
+        {"model": "opus:64", "name": "opus", "quality": 64.0, "version": "1", "kbps": 150.0, "snr": v, "pesq": p}
+        for v, p in ((10.0, 4.0), (12.0, None), (17.0, None))
+    ]
+    (mean,) = results.means(SOUND, rows)
+    assert (mean["kbps"], mean["snr"], mean["snr_n"], mean["sounds"]) == (150.0, 13.0, 3, 3)
+    assert mean["snr_ci95"] == pytest.approx(4.302653 * 13**0.5 / 3**0.5, abs=1e-5)  # t of 2 degrees of freedom, 97.5 %
+    assert (mean["pesq"], mean["pesq_ci95"], mean["pesq_n"]) == (4.0, None, 1)
+    assert results.show(SOUND, "snr", mean) == "13.00 ± 8.96"
+    assert results.show(SOUND, "pesq", mean) == "4.00"
+
+
+def test_differences_are_paired() -> None:
+    def row(model: str, crc: str, n_bytes: int, snr: float, mel: float) -> results.Row:
+        return {"model": model, "crc": crc, "n_bytes": n_bytes, "snr": snr, "mel": mel}
+
+    rows = [row("ours:50", "a", 1000, 10.0, 1.0), row("ours:50", "b", 2000, 30.0, 2.0),
+            row("opus@ours:50", "b", 1980, 27.0, 1.5), row("opus@ours:50", "a", 1000, 8.0, 0.5),
+            row("opus:64", "a", 9, 1.0, 1.0)]  # fmt: skip
+    (found,) = results.differences(SOUND, rows)
+    assert (found["model"], found["against"], found["baseline"]) == ("ours:50", "opus@ours:50", "opus")
+    assert (found["bytes_percent"], found["snr"], found["mel"]) == (-0.5, 2.5, 0.5)
+    assert found["snr_ci95"] == pytest.approx(12.7062 * 0.5, abs=1e-4)
+    assert found["mel_ci95"] == 0
+    assert results.show_gain(SOUND, "snr", found) == "+2.50 ± 6.35"
+    points = [{"model": "ours:50", "latents_per_sample": 0.5, "kbps": 64.0, "snr": 20.0}]
+    table = results.to_markdown(SOUND, points, [], ("kbps", "snr"), [found])
+    assert "| `ours:50` | 64.0 | 20.00 |" in table
+    assert "| `ours:50` against opus | -0.5 % | +2.50 ± 6.35 |" in table
