@@ -311,12 +311,8 @@ class Codec(nn.Module):
         wanted = self.check_stages(stages)
         payloads = [list(takewhile(lambda chunk: chunk is not None, layers[:wanted])) for layers in chunks]
         found = [i for i, layers in enumerate(payloads) if layers]
-        read = self.bottleneck.decode_chunks(
-            [[chunk for chunk in payloads[i] if chunk is not None] for i in found],
-            [sizes[i] for i in found],
-            index,
-            self.device,
-        )
+        intact = [[chunk for chunk in payloads[i] if chunk is not None] for i in found]
+        read = self.bottleneck.decode_chunks(intact, [sizes[i] for i in found], index, self.device)
         for layers, size in zip(payloads, sizes, strict=True):
             yield next(read) if layers else torch.zeros(1, self.latent_dim, *size, device=self.device)
 

@@ -77,3 +77,19 @@ def test_what_is_missing_is_said() -> None:
         fresh(torch.zeros(1, 2, 2, 2))
     with pytest.raises(ValueError, match="finite"):
         fresh.to_symbols(torch.full((1, 2, 1, 1), float("nan")), 200)
+
+
+def test_latents_of_one_axis_are_a_plane_of_one_row() -> None:
+    bottleneck = ContextBottleneck(3, fit_steps=40)
+    y = torch.nn.functional.avg_pool1d(torch.randn(4, 3, 260), 5, 1) * 5
+    bottleneck.start(y, bits=6.0)
+    bottleneck.freeze_tables(list(y))
+    quality = torch.full((4,), 50.0)
+    y_hat, bits, _ = bottleneck.eval()(y, quality)
+    assert torch.equal(bits, bottleneck(y[:, :, None], quality).bits)
+    symbols = bottleneck.to_symbols(y[:1], 200)
+    assert torch.allclose(bottleneck.from_symbols(symbols, 200), y_hat[:1], atol=1e-5)
+    payloads = bottleneck.encode(symbols[0].numpy(), 200)
+    assert payloads == bottleneck.encode(symbols[0, :, None].numpy(), 200)
+    assert np.array_equal(bottleneck.decode(payloads, (256,), 200), symbols[0].numpy())
+    assert 8 * len(payloads[0]) == pytest.approx(float(bits[0].detach()), rel=0.1)

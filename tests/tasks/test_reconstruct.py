@@ -32,3 +32,9 @@ def test_prices_of_many_rates_and_of_none(make_codec: Callable[..., WaLLoC]) -> 
     task.lmbda = 0.0  # as the paper trains: no rate term, whatever the codec
     assert torch.equal(task._cost(bpp, mse, quality), mse)
     assert torch.equal(task._cost(bpp, mse, None), mse)
+
+
+def test_error_relative_to_power_is_bounded_in_silence(make_codec: Callable[..., WaLLoC]) -> None:
+    task = Reconstruct(make_codec(), power=0.02)
+    x = torch.stack((torch.full((2, 100), 0.1), torch.full((2, 100), 0.01), torch.zeros(2, 100)))
+    assert torch.allclose(task._gain(x), torch.tensor([2.0, 0.02 / 1.02e-4, 1e4]), rtol=1e-3)

@@ -1,0 +1,276 @@
+"""Group-residual vector quantization: groups of channels, each quantized in residual stages.
+
+    y --groups--> r_0 --nearest code--> c_0, r_1 = r_0 - c_0 --nearest code--> c_1 ...      y_hat = c_0 + c_1 + ...
+
+A stage is a layer of the file, so the first stages of a file decode alone. With one group this is residual VQ, with one
+stage and one group plain VQ.
+
+Gradients: identity from `y_hat` to `y`, and the commitment term of every stage reaches the encoder in full. Codebooks
+follow exponential moving averages of the vectors that choose them; one that is hardly chosen is replaced by a vector of
+the batch, statistics included.
+
+Source: Yang et al., "HiFi-Codec: Group-residual vector quantization for high fidelity audio codec", 2023; Zeghidour et
+al., "SoundStream", 2021, section III-C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from codomain.codecs import code_model
+from codomain.codecs.bottleneck import Bottleneck, BottleneckOutput
+from codomain.codecs.code_model import CodeModel
+from codomain.codecs.coder import Tables
+from codomain.kernels.vq import nearest_code, residual_codes, segment_sums
+from jaxtyping import Bool, Float, Int32, Integer
+from torch import Tensor
+
+KMEANS_STEPS = 12
+
+
+class GroupResidualVQ(Bottleneck):
+    """Codebooks of vectors, looked up exactly by `kernels/vq.py`.
+
+    Args:
+        channels: latent channels ``d``; a multiple of ``groups``.
+        groups: of channels, each with codebooks of its own.
+        stages: residual stages.
+        codebook_size: codes of each codebook.
+        decay: of the moving averages.
+        commitment: weight of the term that draws latents to their codes.
+        reset_below: share of the even use below which a code is replaced.
+        stage_dropout: share of training batches that use a random number of stages.
+        n_classes: clusters of codes that serve as contexts of the entropy coder.
+
+    Attributes:
+        use: (stages * groups,) share of each codebook's codes that the last batch chose.
+        perplexity: (stages * groups,) exponential of the entropy of its choice.
+    """
+
+    codebooks: Tensor
+    counts: Tensor
+    sums: Tensor
+    classes: Tensor
+    freqs: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        groups: int = 1,
+        stages: int = 1,
+        codebook_size: int = 1024,
+        decay: float = 0.99,
+        commitment: float = 0.25,
+        reset_below: float = 0.1,
+        stage_dropout: float = 0.0,
+        n_classes: int = 8,
+    ) -> None:
+        super().__init__()
+        if channels % groups:
+            raise ValueError(f"channels must be a multiple of groups; found {channels} and {groups}")
+        self.channels, self.groups, self.layers, self.codebook_size = channels, groups, stages, codebook_size
+        self.decay, self.commitment, self.reset_below = decay, commitment, reset_below
+        self.stage_dropout, self.n_classes = stage_dropout, n_classes
+        size, n = (groups, stages, codebook_size), groups * stages
+        self.register_buffer("codebooks", torch.randn(*size, channels // groups))
+        self.register_buffer("counts", torch.ones(size), persistent=False)  # moving averages, 1 where use is even
+        self.register_buffer("sums", self.codebooks.clone(), persistent=False)
+        self.register_buffer("classes", torch.ones(n, codebook_size, dtype=torch.uint8))
+        self.register_buffer("freqs", torch.zeros(0, codebook_size, dtype=torch.int16))
+        self.use, self.perplexity = torch.zeros(n), torch.zeros(n)
+
+    @property
+    def n_symbols(self) -> int:
+        """Codes at each position: stage by stage, in each group by group."""
+        return self.groups * self.layers
+
+    def forward(
+        self,
+        y: Float[Tensor, "b d *grid"],
+        quality: Float[Tensor, " b"] | None = None,
+        mask: Bool[Tensor, " b *grid"] | None = None,
+    ) -> BottleneckOutput:
+        """Return the quantized latents, the bits of codes of fixed length, and the commitment term.
+
+        Args:
+            y: latents.
+            quality: none; the number of stages is the rate.
+            mask: where signals are; what is padded is in no loss and no statistics.
+        """
+        rows = y.movedim(1, -1).flatten(0, -2)
+        wanted = rows.detach() if mask is None else rows.detach()[mask.flatten()]
+        stages = self.layers
+        if self.training and self.stage_dropout and float(torch.rand(())) < self.stage_dropout:
+            stages = int(torch.randint(1, self.layers + 1, ()))
+        codes = residual_codes(rows, self.codebooks[:, :stages]).codes  # (n, g, s)
+        chosen = self._chosen(codes)  # (s, n, d)
+        weight = rows.new_ones(len(rows)) if mask is None else mask.flatten().to(rows.dtype)
+        loss, so_far = y.new_zeros(()), torch.zeros_like(rows)
+        for code in chosen:
+            error = (rows - so_far - code).square().mean(1)  # so_far has no gradient: every stage draws the encoder
+            loss = loss + (error * weight).sum() / weight.sum().clamp_min(1)
+            so_far = so_far + code
+        if self.training:
+            self._follow(wanted, codes if mask is None else codes[mask.flatten()])
+        y_hat = (rows + (so_far - rows).detach()).reshape(y.movedim(1, -1).shape).movedim(-1, 1)
+        positions = y[0, 0].numel()
+        bits = y.new_full((len(y),), float(positions * stages * self.groups * np.log2(self.codebook_size)))
+        return BottleneckOutput(y_hat, bits, self.commitment * loss / max(1, stages))
+
+    def to_symbols(self, y: Float[Tensor, "b d *grid"], index: int = 0) -> Int32[Tensor, "b s *grid"]:
+        """Return the codes.
+
+        Raises:
+            ValueError: if a latent is NaN or infinite.
+        """
+        if not torch.isfinite(y).all():
+            raise ValueError("latents must be finite; found NaN or infinity in the signal")
+        rows = y.movedim(1, -1)
+        codes = residual_codes(rows.flatten(0, -2), self.codebooks).codes.transpose(1, 2).flatten(1)  # stage by stage
+        return codes.reshape(*rows.shape[:-1], -1).movedim(-1, 1).to(torch.int32).contiguous()
+
+    def from_symbols(self, symbols: Integer[Tensor, "b s *grid"], index: int = 0) -> Float[Tensor, "b d *grid"]:
+        """Return the sums of the codes, of the stages that there are."""
+        rows = symbols.movedim(1, -1)
+        codes = rows.flatten(0, -2).long().unflatten(1, (-1, self.groups)).transpose(1, 2)
+        y_hat: Tensor = self._chosen(codes).sum(0).reshape(*rows.shape[:-1], -1).movedim(-1, 1)
+        return y_hat
+
+    def encode(self, symbols: Int32[np.ndarray, " s *grid"], index: int = 0) -> list[bytes]:
+        """Return the payload of every stage."""
+        codes = symbols.reshape(len(symbols), -1)
+        return [self.model().encode(codes, stage) for stage in range(self.layers)]
+
+    def decode(self, payloads: Sequence[bytes], grid: Sequence[int], index: int = 0) -> Int32[np.ndarray, " s *grid"]:
+        """Return the codes of the stages whose payloads are given.
+
+        Raises:
+            BitstreamError: if the bytes are not such payloads.
+        """
+        codes = np.zeros((len(payloads) * self.groups, int(np.prod(grid))), np.int32)
+        for stage, data in enumerate(payloads):
+            self.model().decode(data, codes, stage)
+        return codes.reshape(-1, *grid)
+
+    @torch.no_grad()
+    def start(self, y: Float[Tensor, "b d *grid"], bits: float | None = None) -> None:
+        """k-means, stage by stage, each on what the stages before left over."""
+        rows = self._gathered(y.movedim(1, -1).flatten(0, -2).contiguous())
+        for group, part in enumerate(rows.chunk(self.groups, 1)):
+            residual = part.contiguous()
+            for stage in range(self.layers):
+                book, sizes = _kmeans(residual, self.codebook_size)
+                self.codebooks[group, stage] = book
+                self.counts[group, stage] = sizes * self.codebook_size / len(residual)
+                self.sums[group, stage] = book * self.counts[group, stage][:, None]
+                residual = residual - book[nearest_code(residual, book)]
+
+    @torch.no_grad()
+    def freeze_tables(self, y: Sequence[Float[Tensor, " d *grid"]] = ()) -> None:
+        """Cluster the codes, and count those of samples.
+
+        Raises:
+            ValueError: without samples.
+        """
+        if not y:
+            raise ValueError("the tables of codes are counted: expected latents of samples")
+        torch.manual_seed(0)
+        for n in range(self.n_symbols):
+            book = self.codebooks[n % self.groups, n // self.groups]
+            centres, _ = _kmeans(book, self.n_classes)
+            self.classes[n] = 1 + nearest_code(book, centres).to(torch.uint8)
+        codes = [self.to_symbols(part[None])[0].flatten(1).cpu().numpy() for part in y]
+        model = code_model.count(codes, self.classes.cpu().numpy(), self.groups)
+        self.freqs = torch.from_numpy(model.tables.freqs.astype(np.int16))
+        self._integers = None
+
+    def model(self) -> CodeModel:
+        """Return the integer model that the weights carry.
+
+        Raises:
+            ValueError: if they carry none.
+        """
+        if self._integers is None:
+            if len(self.freqs) == 0:
+                raise ValueError("this bottleneck has no tables yet: train it, or load trained weights")
+            freqs = self.freqs.cpu().numpy().astype(np.int32)
+            tables = Tables(freqs, np.zeros(len(freqs), np.int32), code_model.PRECISION)
+            self._integers = CodeModel(self.classes.cpu().numpy(), tables, self.groups)
+        model: CodeModel = self._integers
+        return model
+
+    def tables(self) -> Tables:
+        """Return the tables of all codebooks."""
+        return self.model().tables
+
+    def _chosen(self, codes: Integer[Tensor, "n g s"]) -> Float[Tensor, "s n d"]:
+        parts = [
+            torch.cat([self.codebooks[g, s][codes[:, g, s]] for g in range(self.groups)], 1)
+            for s in range(codes.shape[2])
+        ]
+        return torch.stack(parts)
+
+    @torch.no_grad()
+    def _follow(self, rows: Float[Tensor, "n d"], codes: Integer[Tensor, "n g s"]) -> None:
+        """Move the codebooks towards the vectors that chose them; replace codes that hardly any did."""
+        for group, part in enumerate(rows.chunk(self.groups, 1)):
+            residual = part.contiguous().float()
+            for stage in range(codes.shape[2]):
+                chosen, n = codes[:, group, stage], stage * self.groups + group
+                sums, sizes = segment_sums(residual, chosen, self.codebook_size)
+                sizes = sizes.to(sums.dtype)
+                drawn = torch.arange(self.codebook_size, device=rows.device) * 7919 % max(1, len(residual))
+                spare = self._gathered(residual[drawn] if len(residual) else self.codebooks[group, stage])
+                if _is_distributed():
+                    dist.all_reduce(sums)
+                    dist.all_reduce(sizes)
+                even = sizes.sum().clamp_min(1) / self.codebook_size
+                share = sizes / sizes.sum().clamp_min(1)
+                self.use[n] = (sizes > 0).float().mean()
+                self.perplexity[n] = torch.special.entr(share).sum().exp()
+                counts, totals = self.counts[group, stage], self.sums[group, stage]
+                counts.lerp_(sizes / even, 1 - self.decay)
+                totals.lerp_(sums / even, 1 - self.decay)
+                dead = counts < self.reset_below
+                every = spare[:: len(spare) // self.codebook_size]
+                totals.copy_(torch.where(dead[:, None], every, totals))
+                counts.copy_(torch.where(dead, 1.0, counts))
+                left = residual - self.codebooks[group, stage][chosen]
+                self.codebooks[group, stage] = totals / counts[:, None]
+                residual = left
+
+    def _gathered(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
+        """The vectors of all ranks, the same on each."""
+        if not _is_distributed():
+            return rows
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.sums = self.codebooks.clone()
+        self.counts = torch.ones_like(self.counts)
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _kmeans(x: Float[Tensor, "n d"], k: int) -> tuple[Float[Tensor, "k d"], Float[Tensor, " k"]]:
+    """Lloyd's algorithm; vectors are drawn again where there are fewer than codes, or a code is left alone."""
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(x), generator=generator).to(x.device)
+    book = x[order.repeat(-(-k // len(x)))[:k]].clone()
+    if len(x) < k:
+        book += 1e-3 * x.std() * torch.randn(book.shape, generator=generator).to(x)
+    sizes = x.new_zeros(k)
+    for _ in range(KMEANS_STEPS):
+        sums, found = segment_sums(x, nearest_code(x, book), k)
+        sizes = found.to(x.dtype)
+        again = x[torch.randint(len(x), (k,), generator=generator).to(x.device)]
+        book = torch.where((sizes > 0)[:, None], sums.to(x.dtype) / sizes.clamp_min(1)[:, None], again)
+    return book, sizes
