@@ -99,7 +99,8 @@ def context(
     sides = classes[c][codes[c, 0::2]].astype(np.int64)
     left = sides[: len(codes[c, frames])]
     right = np.append(sides[1:], 0)[: len(left)]
-    return n_classes + left * n_classes + right
+    both: np.ndarray = n_classes + left * n_classes + right
+    return both
 
 
 def count(codes: Sequence[Int32[np.ndarray, "n _"]], classes: UInt8[np.ndarray, "n k"], groups: int) -> CodeModel:

@@ -143,4 +143,4 @@ def _conv(channels: int, out: int, kernel: int, dilation: int = 1) -> nn.Module:
 
 def _normed(conv: nn.Conv1d | nn.ConvTranspose1d) -> nn.Module:
     nn.init.normal_(conv.weight, 0.0, 0.01)
-    return weight_norm(conv)
+    return cast(nn.Module, weight_norm(conv))

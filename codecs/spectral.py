@@ -45,7 +45,7 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x: Float[Tensor, "b w n"]) -> Float[Tensor, "b w n"]:
         """Same shape."""
         z = self.norm(cast(Tensor, self.mix(x)).transpose(1, 2))
-        z = self.scale * self.narrow(F.gelu(self.widen(z)))
+        z = cast(Tensor, self.scale * self.narrow(F.gelu(self.widen(z))))
         return x + z.transpose(1, 2)
 
 
@@ -74,7 +74,7 @@ class Trunk(nn.Module):
     def forward(self, x: Float[Tensor, "b c n"]) -> Float[Tensor, "b o n"]:
         """Same length."""
         z = self.enter_norm(cast(Tensor, self.enter(x)).transpose(1, 2)).transpose(1, 2)
-        z = self.leave(self.leave_norm(self.blocks(z).transpose(1, 2)))
+        z = cast(Tensor, self.leave(self.leave_norm(self.blocks(z).transpose(1, 2))))
         return z.transpose(1, 2)
 
 
@@ -181,7 +181,8 @@ def log_magnitude(x: Float[Tensor, "b t"], n_fft: int, hop: int) -> Float[Tensor
     before = (n_fft - hop) // 2
     frames = F.pad(x, (before, n_fft - hop - before)).unfold(1, n_fft, hop)
     spectra = torch.fft.rfft(frames * torch.hann_window(n_fft, device=x.device))
-    return (0.5 * (spectra.real.square() + spectra.imag.square() + FLOOR).log()).transpose(1, 2)
+    power: Tensor = spectra.real.square() + spectra.imag.square()
+    return (0.5 * (power + FLOOR).log()).transpose(1, 2)
 
 
 def inverse_stft(spectra: Complex[Tensor, "b bins n"], hop: int) -> Float[Tensor, "b t"]:
