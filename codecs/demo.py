@@ -47,7 +47,7 @@ def main(photo: Path, folder: Path) -> None:
         title=f"{photo.name}, {original.width} x {original.height}, {torch.get_num_threads()} threads",
     )  # fmt: skip
     sheets = []
-    for name in names():
+    for name in names("image"):
         ours = _ours(name, photo, folder)
         rivals = [_rival(original, codec, ours.n_bytes) for codec in ("jpeg", "webp")]
         for result in (ours, *rivals):

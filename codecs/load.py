@@ -28,9 +28,12 @@ def index() -> dict[str, dict[str, Any]]:
     return records
 
 
-def names() -> list[str]:
-    """Return the names of the models to use: those that later ones replace only decode what they made."""
-    return [name for name, record in index().items() if "replaced_by" not in record]
+def names(kind: str | None = None) -> list[str]:
+    """Return the names of the models to use, of one kind of signal or of all: those that later ones replace only decode
+    what they made.
+    """
+    current = {name: record for name, record in index().items() if "replaced_by" not in record}
+    return [name for name, record in current.items() if kind in (None, record["kind"])]
 
 
 @cache
