@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import soundfile
 from codomain.codecs import bitstream
 
 ROOT = Path(__file__).parents[1]
@@ -17,10 +19,15 @@ def blocks(language: str) -> list[str]:
 
 
 def test_readme_blocks_run(tmp_path: Path) -> None:
-    """Every ```sh and ```python block, in order, in a folder that holds photo.png."""
+    """Every ```sh and ```python block, in order, in a folder that holds photo.png and song.flac."""
     shutil.copy(ROOT / "tests/data/chelsea.png", tmp_path / "photo.png")
     (tmp_path / "photos").mkdir()
     shutil.copy(ROOT / "tests/data/chelsea.png", tmp_path / "photos")
+    t = np.arange(21 * 44100) / 44100
+    song = sum(
+        np.sin(2 * np.pi * f * t) * np.exp(-3 * (t % pause)) for f, pause in ((220, 0.5), (277, 0.75), (330, 1.0))
+    )
+    soundfile.write(tmp_path / "song.flac", 0.2 * np.stack((song, np.roll(song, 99)), 1), 44100)
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     assert len(blocks("sh")) >= 1
     assert len(blocks("python")) >= 1

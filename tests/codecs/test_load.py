@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from codomain.codecs import bitstream
 from codomain.codecs.bitstream import BitstreamError
 from codomain.codecs.load import (
@@ -48,6 +49,22 @@ def test_every_record_is_complete_and_true(name: str) -> None:
     assert codec is load(name)
     assert not codec.training
     assert name_of(codec.digest) == name
+
+
+def chord(rate: int = 44100) -> torch.Tensor:
+    """A third of a second of what the golden files of sound were made from, (1, 2, t)."""
+    t = torch.arange(rate // 3, dtype=torch.float64) / rate
+    tones = [torch.sin(2 * torch.pi * f * t) * torch.exp(-6 * t) for f in (261.6, 329.6, 392.0, 1046.5)]
+    return 0.2 * torch.stack((sum(tones[:3]), sum(tones[1:])))[None].float()
+
+
+def test_a_chord_is_near_what_its_golden_file_holds() -> None:
+    for name in names("sound"):
+        codec = load(name)
+        if codec.channels == 2:
+            y = codec.decompress((DATA / f"golden_1_{name}.cdm").read_bytes())
+            assert y.shape == chord().shape
+            assert 10 * torch.log10(chord().square().sum() / (y - chord()).square().sum()) > 10
 
 
 @pytest.mark.parametrize("name", list(index()))
