@@ -1,25 +1,24 @@
-"""Code model: codebook indices to bytes and back, each with the table that the codes around it choose. Integers alone.
+"""Code model: codebook indices to bytes and back, each in the light of the one before it in time. Integers alone.
 
-Frames are coded in two passes. Those of even number first: the table of a code is that of its codebook and of the class
-of the code before it in the same frame (the group before it, or the stage before it). Then those between them, whose
-table follows from the classes of the same codebook's codes on either side. A class is a cluster of codes that are near
-each other; class 0 stands for what is not there.
+    code --> class, a cluster of codes that are near each other --> table of the class before it in the same codebook
+         --> place among the codes of its class                 --> table of the class
 
-Tables are counted on codes of samples, and mixed with what is known without the context, so that a context that was
-hardly seen costs nothing.
+A stage is one payload: the classes of all frames, then the places. Tables of a few dozen columns are counted well on
+little data, where tables of whole codebooks would starve.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from codomain.codecs.coder import Decoder, Encoder, Tables
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Float64, Int32, Int64, UInt8
 
 PRECISION = 14
-PRIOR = 200  # observations that the table without a context counts for in one with a context
+PRIOR = 30  # observations that a table without its context counts for
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class CodeModel:
     """Classes and tables of the codes of a group-residual quantizer.
 
     Attributes:
-        classes: (n, k) of every code of every codebook, from 1.
-        tables: of every codebook ``1 + m`` rows for its first pass and ``(1 + m)**2`` for its second, m classes.
+        classes: (n, k) of every code of every codebook, from 0.
+        tables: of every codebook ``1 + m`` rows for classes (behind nothing, behind class 0, ...) and m for places.
         groups: codebooks of a stage; codebook ``stage * groups + group``.
 
     Raises:
@@ -45,107 +44,119 @@ class CodeModel:
 
     @property
     def n_classes(self) -> int:
-        """Classes, that of nothing included."""
+        """Classes of a codebook."""
         return int(self.classes.max()) + 1
 
     @property
     def per_codebook(self) -> int:
         """Tables of a codebook."""
-        return self.n_classes + self.n_classes**2
+        return 2 * self.n_classes + 1
 
-    def encode(self, codes: Int32[np.ndarray, "m t"], stage: int) -> bytes:
-        """Return the payload of one stage of the codes of a chunk.
+    @cached_property
+    def places(self) -> Int64[np.ndarray, "n k"]:
+        """Of every code: how many of its class are before it."""
+        return np.stack([_places(classes) for classes in self.classes])
+
+    @cached_property
+    def codes(self) -> Int32[np.ndarray, "n m p"]:
+        """The code at each place of each class; 0 where there is none."""
+        found = np.zeros((len(self.classes), self.n_classes, int(self.places.max()) + 1), np.int32)
+        for book, classes, places in zip(found, self.classes, self.places, strict=True):
+            book[classes, places] = np.arange(len(classes))
+        return found
+
+    def encode(self, codes: Int32[np.ndarray, "s t"], stage: int) -> bytes:
+        """Return the payload of one stage.
 
         Args:
             codes: of this stage and of those before it, at least.
             stage: which one.
         """
+        books = self._books(stage)
+        own, first = codes[books], self._first_row(books)
+        classes = np.take_along_axis(self.classes[books], own, 1).astype(np.int32)
+        before = np.concatenate((np.zeros_like(classes[:, :1]), classes[:, :-1] + 1), 1)
         encoder = Encoder(self.tables)
-        for c, frames in self._steps(stage, codes.shape[1]):
-            encoder.push(codes[c, frames], self._rows(codes, c, frames))
+        encoder.push(classes.T.ravel(), (first + before).T.ravel())
+        places = np.take_along_axis(self.places[books], own, 1).astype(np.int32)
+        encoder.push(places.ravel(), (first + 1 + self.n_classes + classes).ravel())
         return encoder.finish()
 
-    def decode(self, data: bytes, codes: Int32[np.ndarray, "m t"], stage: int) -> None:
-        """Fill in the codes of a stage; those of the stages before it are there.
+    def decode(self, data: bytes, codes: Int32[np.ndarray, "s t"], stage: int) -> None:
+        """Fill in the codes of a stage.
 
         Raises:
             BitstreamError: if the bytes are no such payload.
         """
-        decoder = Decoder(data, self.tables, self.groups * codes.shape[1])
-        for c, frames in self._steps(stage, codes.shape[1]):
-            codes[c, frames] = np.clip(decoder.pop(self._rows(codes, c, frames)), 0, self.classes.shape[1] - 1)
+        books, t = self._books(stage), codes.shape[1]
+        first, decoder = self._first_row(books)[:, 0], Decoder(data, self.tables, 2 * self.groups * t)
+        classes = np.empty((self.groups, t), np.int64)
+        rows = first
+        for i in range(t):
+            classes[:, i] = np.clip(decoder.pop(rows), 0, self.n_classes - 1)
+            rows = first + 1 + classes[:, i]
+        places = decoder.pop((first[:, None] + 1 + self.n_classes + classes).ravel()).reshape(self.groups, t)
         decoder.finish()
+        at = np.clip(places, 0, self.codes.shape[2] - 1)
+        codes[books] = self.codes[books][np.arange(self.groups)[:, None], classes, at]
 
-    def _steps(self, stage: int, t: int) -> Iterator[tuple[int, slice]]:
-        """Yield codebook and frames of every step."""
-        for start in (0, 1):
-            for group in range(self.groups):
-                if start < t:
-                    yield stage * self.groups + group, slice(start, None, 2)
+    def _books(self, stage: int) -> slice:
+        return slice(stage * self.groups, (stage + 1) * self.groups)
 
-    def _rows(self, codes: Int32[np.ndarray, "m t"], c: int, frames: slice) -> Int64[np.ndarray, " f"]:
-        return c * self.per_codebook + context(codes, self.classes, self.n_classes, self.groups, c, frames)
-
-
-def context(
-    codes: Int32[np.ndarray, "m t"], classes: UInt8[np.ndarray, "n k"], n_classes: int, groups: int, c: int,
-    frames: slice,
-) -> Int64[np.ndarray, " f"]:  # fmt: skip
-    """Return which of its codebook's tables every code of a pass has."""
-    if frames.start == 0:
-        before = c - 1 if c % groups else c - groups  # the group before, or the stage before
-        here = codes[c, frames]
-        return classes[before][codes[before, frames]].astype(np.int64) if before >= 0 else np.zeros(len(here), np.int64)
-    sides = classes[c][codes[c, 0::2]].astype(np.int64)
-    left = sides[: len(codes[c, frames])]
-    right = np.append(sides[1:], 0)[: len(left)]
-    both: np.ndarray = n_classes + left * n_classes + right
-    return both
+    def _first_row(self, books: slice) -> Int64[np.ndarray, "g 1"]:
+        rows: np.ndarray = np.arange(books.start, books.stop, dtype=np.int64)[:, None] * self.per_codebook
+        return rows
 
 
 def count(codes: Sequence[Int32[np.ndarray, "n _"]], classes: UInt8[np.ndarray, "n k"], groups: int) -> CodeModel:
-    """Return the model of codes of samples: counts, mixed with those without the context."""
-    n, k = classes.shape
-    m = int(classes.max()) + 1
-    counts = np.zeros((n, m + m * m, k))
-    for part in codes:
-        for c in range(n):
-            for start in (0, 1):
-                frames = slice(start, None, 2)
-                if start < part.shape[1]:
-                    np.add.at(counts[c], (context(part, classes, m, groups, c, frames), part[c, frames]), 1)
-    overall = counts.sum(1, keepdims=True) + 1
-    mass = counts + PRIOR * overall / overall.sum(2, keepdims=True)
-    mass /= mass.sum(2, keepdims=True)
-    whole = np.maximum(1, np.round(mass.reshape(-1, k) * 2.0**30)).astype(np.int64)
+    """Return the model of codes of samples."""
+    m, tables = int(classes.max()) + 1, []
+    width = max(m, int(max(np.bincount(own).max() for own in classes)))
+    for c, own in enumerate(classes):
+        after, places = np.zeros((1 + m, m)), np.zeros((m, width))
+        held = np.arange(width) < np.bincount(own, minlength=m)[:, None]
+        for part in codes:
+            found = own[part[c]].astype(np.int64)
+            np.add.at(after, (np.append(0, found[:-1] + 1), found), 1)
+            np.add.at(places, (found, _places(own)[part[c]]), 1)
+        overall = after.sum(0) + 0.5
+        after += PRIOR * overall / overall.sum()
+        tables += [_scaled(np.pad(after, ((0, 0), (0, width - m)))), _scaled((places + 0.5) * held)]
+    whole = np.concatenate(tables)
     return CodeModel(classes, Tables.from_counts(whole, np.zeros(len(whole), np.int64), PRECISION), groups)
 
 
 def ladder(model: CodeModel, codes: Sequence[Int32[np.ndarray, "n _"]]) -> dict[str, float]:
-    """Return measured bits per code: of a fixed length, and with tables that look at more and more.
+    """Return bits per code of codes that were kept out of counting: of a fixed length, with a table per codebook, and
+    with the classes of the codes before.
 
-    The tables are the model's; those that look at less are sums of them, weighted as the codes are found.
+    The table of a codebook is that of its classes, mixed as often as they are found.
     """
-    n, k = model.classes.shape
-    freqs = model.tables.all_freqs[:, :k].reshape(n, model.per_codebook, k).astype(np.float64) / 2**PRECISION
-    rows: list[list[np.ndarray]] = [[], []]
-    found: list[list[np.ndarray]] = [[], []]
-    for part in codes:
-        for c in range(n):
-            for start in (0, 1):
-                if start < part.shape[1]:
-                    frames = slice(start, None, 2)
-                    at = context(part, model.classes, model.n_classes, model.groups, c, frames)
-                    rows[start].append(c * model.per_codebook + at)
-                    found[start].append(part[c, frames])
-    flat = freqs.reshape(-1, k)
-    passes = [(np.concatenate(r), np.concatenate(f)) for r, f in zip(rows, found, strict=True)]
-    total = sum(len(f) for _, f in passes)
-    weights = np.bincount(np.concatenate([r for r, _ in passes]), minlength=len(flat)).reshape(n, -1, 1)
-    order_0 = (freqs * weights).sum(1) / weights.sum(1)
-    bits = {
-        name: [-np.log2(flat[r, f] if full else order_0[r // model.per_codebook, f]).sum() for (r, f), full in
-               zip(passes, use, strict=True)]
-        for name, use in (("order 0", (0, 0)), ("stage before", (1, 0)), ("frames around", (0, 1)), ("both", (1, 1)))
-    }  # fmt: skip
-    return {"fixed length": float(np.log2(k)), **{name: float(sum(parts) / total) for name, parts in bits.items()}}
+    m, rows = model.n_classes, model.per_codebook
+    p = model.tables.all_freqs.astype(np.float64) / 2**PRECISION
+    bits = {"order 0": 0.0, "previous frame": 0.0}
+    for c, own in enumerate(model.classes):
+        found = [own[part[c]].astype(np.int64) for part in codes]
+        before = np.concatenate([np.append(0, part[:-1] + 1) for part in found])
+        own_class, code = np.concatenate(found), np.concatenate([part[c] for part in codes])
+        after, places = p[c * rows : c * rows + m + 1], p[c * rows + m + 1 : (c + 1) * rows]
+        mixed = np.bincount(before, minlength=m + 1) @ after / len(before)
+        place = -np.log2(places[own_class, model.places[c][code]]).sum()
+        bits["order 0"] += place - np.log2(mixed[own_class]).sum()
+        bits["previous frame"] += place - np.log2(after[before, own_class]).sum()
+    total = sum(part.size for part in codes)
+    return {"fixed length": float(np.log2(model.classes.shape[1])), **{k: float(b / total) for k, b in bits.items()}}
+
+
+def _places(classes: UInt8[np.ndarray, " k"]) -> Int64[np.ndarray, " k"]:
+    """Of every code: how many of its class are before it."""
+    order = np.argsort(classes, kind="stable")
+    ordered = classes[order]
+    places = np.empty(len(classes), np.int64)
+    places[order] = np.arange(len(classes)) - np.searchsorted(ordered, ordered)
+    return places
+
+
+def _scaled(mass: Float64[np.ndarray, "r w"]) -> Int64[np.ndarray, "r w"]:
+    share = mass / mass.sum(1, keepdims=True)
+    return np.where(mass > 0, np.maximum(1, np.round(share * 2.0**30)), 0).astype(np.int64)

@@ -43,7 +43,7 @@ class GroupResidualVQ(Bottleneck):
         commitment: weight of the term that draws latents to their codes.
         reset_below: share of the even use below which a code is replaced.
         stage_dropout: share of training batches that use a random number of stages.
-        n_classes: clusters of codes that serve as contexts of the entropy coder.
+        n_classes: clusters of codes for the entropy coder, at most 256.
 
     Attributes:
         use: (stages * groups,) share of each codebook's codes that the last batch chose.
@@ -66,7 +66,7 @@ class GroupResidualVQ(Bottleneck):
         commitment: float = 0.25,
         reset_below: float = 0.1,
         stage_dropout: float = 0.0,
-        n_classes: int = 8,
+        n_classes: int = 64,
     ) -> None:
         super().__init__()
         if channels % groups:
@@ -78,8 +78,8 @@ class GroupResidualVQ(Bottleneck):
         self.register_buffer("codebooks", torch.randn(*size, channels // groups))
         self.register_buffer("counts", torch.ones(size), persistent=False)  # moving averages, 1 where use is even
         self.register_buffer("sums", self.codebooks.clone(), persistent=False)
-        self.register_buffer("classes", torch.ones(n, codebook_size, dtype=torch.uint8))
-        self.register_buffer("freqs", torch.zeros(0, codebook_size, dtype=torch.int16))
+        self.register_buffer("classes", torch.zeros(n, codebook_size, dtype=torch.uint8))
+        self.register_buffer("freqs", torch.zeros(0, 0, dtype=torch.int16))
         self.use, self.perplexity = torch.zeros(n), torch.zeros(n)
 
     @property
@@ -180,8 +180,8 @@ class GroupResidualVQ(Bottleneck):
         torch.manual_seed(0)
         for n in range(self.n_symbols):
             book = self.codebooks[n % self.groups, n // self.groups]
-            centres, _ = _kmeans(book, self.n_classes)
-            self.classes[n] = 1 + nearest_code(book, centres).to(torch.uint8)
+            centres, _ = _kmeans(book, min(self.n_classes, self.codebook_size))
+            _, self.classes[n] = nearest_code(book, centres).unique(return_inverse=True)
         codes = [self.to_symbols(part[None])[0].flatten(1).cpu().numpy() for part in y]
         model = code_model.count(codes, self.classes.cpu().numpy(), self.groups)
         self.freqs = torch.from_numpy(model.tables.freqs.astype(np.int16))
