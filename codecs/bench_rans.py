@@ -69,7 +69,7 @@ def _on_gpu(name: str, bottleneck: Bottleneck, parts: list[Tensor], index: int) 
         list(bottleneck.decode_chunks(data, grids, index, device))
 
     gpu = f"codomain, {torch.cuda.get_device_name()}"
-    moved = sum(part.nbytes for part in parts) + sum(map(len, data))
+    moved = sum(part.nbytes for part in parts) + sum(len(payload) for payloads in data for payload in payloads)
     for library, run, symbols, work in ((gpu, device, there, moved), ("codomain, CPU", processor, parts, 0)):
         encode = partial(bottleneck.encode_chunks, symbols, index)
         yield Contender(f"encode, {name}", library, encode, amount, "symbols", work, device=run.type)
