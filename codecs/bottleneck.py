@@ -144,6 +144,10 @@ class Bottleneck(nn.Module):
     def prepare_training(self) -> None:
         """Create what only training needs."""
 
+    def statistics(self) -> dict[str, Tensor]:
+        """Return what is worth watching in training, by name: how codebooks are used, where there are any."""
+        return {}
+
     def freeze_tables(self, y: Sequence[Float[Tensor, " d *grid"]] = ()) -> None:
         """Make the integers that `encode` and `decode` need: from the density, sharpened by latents of samples."""
         raise NotImplementedError

@@ -34,7 +34,8 @@ class Reconstruct(L.LightningModule):
     Args:
         codec: what is trained.
         lmbda: price of distortion (at quality 50); larger means larger files and better pictures. 0 trains without a
-            rate term, on the mean square error alone, as the WaLLoC paper does.
+            rate term, on the mean square error and the bottleneck's own loss: of codebooks, which have one rate, and
+            as the WaLLoC paper does.
         start_bpp: rate at which training starts, bits per pixel.
         lr: peak learning rate of the decoder; cosine decay to 1 % of it at the end.
         encoder_lr: the same for analysis and quantizer steps, which start near their optimum.
@@ -97,6 +98,7 @@ class Reconstruct(L.LightningModule):
         priced = mse if self.power is None else mse * self._gain(batch)
         loss = self._cost(bpp, priced, quality).mean() + output.loss
         self.log_dict({"train/loss": loss, "train/bpp": bpp.mean(), "train/psnr": _psnr(mse).mean()}, prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, value in self.codec.bottleneck.statistics().items()})
         return loss
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
