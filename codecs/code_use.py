@@ -31,8 +31,10 @@ class CodeUse(nn.Module):
     def perplexity(self) -> Float[Tensor, "*books"]:
         """Return two to the entropy of the use of each codebook: as many codes used evenly would have it."""
         p = self.counts / self.counts.sum(-1, keepdim=True).clamp_min(1e-9)
-        return torch.special.entr(p).sum(-1).exp()
+        entropy: Tensor = torch.special.entr(p).sum(-1)
+        return entropy.exp()
 
     def share(self) -> Float[Tensor, "*books"]:
         """Return the share of each codebook's codes that were chosen within `WINDOW` steps or so."""
-        return (self.counts > DECAY**WINDOW - 1e-3).float().mean(-1)
+        share: Tensor = (self.counts > DECAY**WINDOW - 1e-3).float().mean(-1)
+        return share

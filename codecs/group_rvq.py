@@ -15,23 +15,17 @@ al., "SoundStream", 2021, section III-C.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 import torch.distributed as dist
-from codomain.codecs import code_model
-from codomain.codecs.bottleneck import Bottleneck, BottleneckOutput
-from codomain.codecs.code_model import CodeModel
-from codomain.codecs.coder import Tables
+from codomain.codecs.bottleneck import BottleneckOutput
+from codomain.codecs.code_bottleneck import CodeBottleneck, kmeans
 from codomain.kernels.vq import nearest_code, residual_codes, segment_sums
 from jaxtyping import Bool, Float, Int32, Integer
 from torch import Tensor
 
-KMEANS_STEPS = 12
 
-
-class GroupResidualVQ(Bottleneck):
+class GroupResidualVQ(CodeBottleneck):
     """Codebooks of vectors, looked up exactly by `kernels/vq.py`.
 
     Args:
@@ -53,8 +47,6 @@ class GroupResidualVQ(Bottleneck):
     codebooks: Tensor
     counts: Tensor
     sums: Tensor
-    classes: Tensor
-    freqs: Tensor
 
     def __init__(
         self,
@@ -68,24 +60,16 @@ class GroupResidualVQ(Bottleneck):
         stage_dropout: float = 0.0,
         n_classes: int = 64,
     ) -> None:
-        super().__init__()
+        super().__init__(channels, groups, stages, codebook_size, n_classes)
         if channels % groups:
             raise ValueError(f"channels must be a multiple of groups; found {channels} and {groups}")
-        self.channels, self.groups, self.layers, self.codebook_size = channels, groups, stages, codebook_size
         self.decay, self.commitment, self.reset_below = decay, commitment, reset_below
-        self.stage_dropout, self.n_classes = stage_dropout, n_classes
+        self.stage_dropout = stage_dropout
         size, n = (groups, stages, codebook_size), groups * stages
         self.register_buffer("codebooks", torch.randn(*size, channels // groups))
         self.register_buffer("counts", torch.ones(size), persistent=False)  # moving averages, 1 where use is even
         self.register_buffer("sums", self.codebooks.clone(), persistent=False)
-        self.register_buffer("classes", torch.zeros(n, codebook_size, dtype=torch.uint8))
-        self.register_buffer("freqs", torch.zeros(0, 0, dtype=torch.int16))
         self.use, self.perplexity = torch.zeros(n), torch.zeros(n)
-
-    @property
-    def n_symbols(self) -> int:
-        """Codes at each position: stage by stage, in each group by group."""
-        return self.groups * self.layers
 
     def forward(
         self,
@@ -139,22 +123,6 @@ class GroupResidualVQ(Bottleneck):
         y_hat: Tensor = self._chosen(codes).sum(0).reshape(*rows.shape[:-1], -1).movedim(-1, 1)
         return y_hat
 
-    def encode(self, symbols: Int32[np.ndarray, " s *grid"], index: int = 0) -> list[bytes]:
-        """Return the payload of every stage."""
-        codes = symbols.reshape(len(symbols), -1)
-        return [self.model().encode(codes, stage) for stage in range(self.layers)]
-
-    def decode(self, payloads: Sequence[bytes], grid: Sequence[int], index: int = 0) -> Int32[np.ndarray, " s *grid"]:
-        """Return the codes of the stages whose payloads are given.
-
-        Raises:
-            BitstreamError: if the bytes are not such payloads.
-        """
-        codes = np.zeros((len(payloads) * self.groups, int(np.prod(grid))), np.int32)
-        for stage, data in enumerate(payloads):
-            self.model().decode(data, codes, stage)
-        return codes.reshape(-1, *grid)
-
     @torch.no_grad()
     def start(self, y: Float[Tensor, "b d *grid"], bits: float | None = None) -> None:
         """k-means, stage by stage, each on what the stages before left over."""
@@ -162,49 +130,20 @@ class GroupResidualVQ(Bottleneck):
         for group, part in enumerate(rows.chunk(self.groups, 1)):
             residual = part.contiguous()
             for stage in range(self.layers):
-                book, sizes = _kmeans(residual, self.codebook_size)
+                book, sizes = kmeans(residual, self.codebook_size)
                 self.codebooks[group, stage] = book
                 self.counts[group, stage] = sizes * self.codebook_size / len(residual)
                 self.sums[group, stage] = book * self.counts[group, stage][:, None]
                 residual = residual - book[nearest_code(residual, book)]
 
-    @torch.no_grad()
-    def freeze_tables(self, y: Sequence[Float[Tensor, " d *grid"]] = ()) -> None:
-        """Cluster the codes, and count those of samples.
+    def code_vectors(self) -> Float[Tensor, "n k d"]:
+        """Return the codes, stage by stage."""
+        return self.codebooks.transpose(0, 1).flatten(0, 1)
 
-        Raises:
-            ValueError: without samples.
-        """
-        if not y:
-            raise ValueError("the tables of codes are counted: expected latents of samples")
-        torch.manual_seed(0)
-        for n in range(self.n_symbols):
-            book = self.codebooks[n % self.groups, n // self.groups]
-            centres, _ = _kmeans(book, min(self.n_classes, self.codebook_size))
-            _, self.classes[n] = nearest_code(book, centres).unique(return_inverse=True)
-        codes = [self.to_symbols(part[None])[0].flatten(1).cpu().numpy() for part in y]
-        model = code_model.count(codes, self.classes.cpu().numpy(), self.groups)
-        self.freqs = torch.from_numpy(model.tables.freqs.astype(np.int16))
-        self._integers = None
-
-    def model(self) -> CodeModel:
-        """Return the integer model that the weights carry.
-
-        Raises:
-            ValueError: if they carry none.
-        """
-        if self._integers is None:
-            if len(self.freqs) == 0:
-                raise ValueError("this bottleneck has no tables yet: train it, or load trained weights")
-            freqs = self.freqs.cpu().numpy().astype(np.int32)
-            tables = Tables(freqs, np.zeros(len(freqs), np.int32), code_model.PRECISION)
-            self._integers = CodeModel(self.classes.cpu().numpy(), tables, self.groups)
-        model: CodeModel = self._integers
-        return model
-
-    def tables(self) -> Tables:
-        """Return the tables of all codebooks."""
-        return self.model().tables
+    def statistics(self) -> dict[str, Tensor]:
+        """Return use and perplexity of every codebook in the last batch."""
+        parts = enumerate(zip(self.use, self.perplexity, strict=True))
+        return {f"{name}_{i}": v for i, pair in parts for name, v in zip(("use", "perplexity"), pair, strict=True)}
 
     def _chosen(self, codes: Integer[Tensor, "n g s"]) -> Float[Tensor, "s n d"]:
         parts = [
@@ -258,19 +197,3 @@ class GroupResidualVQ(Bottleneck):
 
 def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def _kmeans(x: Float[Tensor, "n d"], k: int) -> tuple[Float[Tensor, "k d"], Float[Tensor, " k"]]:
-    """Lloyd's algorithm; vectors are drawn again where there are fewer than codes, or a code is left alone."""
-    generator = torch.Generator().manual_seed(0)
-    order = torch.randperm(len(x), generator=generator).to(x.device)
-    book = x[order.repeat(-(-k // len(x)))[:k]].clone()
-    if len(x) < k:
-        book += 1e-3 * x.std() * torch.randn(book.shape, generator=generator).to(x)
-    sizes = x.new_zeros(k)
-    for _ in range(KMEANS_STEPS):
-        sums, found = segment_sums(x, nearest_code(x, book), k)
-        sizes = found.to(x.dtype)
-        again = x[torch.randint(len(x), (k,), generator=generator).to(x.device)]
-        book = torch.where((sizes > 0)[:, None], sums.to(x.dtype) / sizes.clamp_min(1)[:, None], again)
-    return book, sizes

@@ -21,14 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from codomain.codecs.bottleneck import Bottleneck, BottleneckOutput
+from codomain.codecs.bottleneck import BottleneckOutput
+from codomain.codecs.code_bottleneck import CodeBottleneck
 from codomain.codecs.code_use import CodeUse
 from codomain.kernels.vq import lookup, nearest_code
 from jaxtyping import Float, Int32, Integer
 from torch import Tensor, nn
 
 
-class SimVQ(Bottleneck):
+class SimVQ(CodeBottleneck):
     """One code of a large frozen codebook for each position, behind a learned linear layer.
 
     Args:
@@ -38,6 +39,7 @@ class SimVQ(Bottleneck):
         weight: of the bottleneck's loss, both terms of which are means over all components.
         rotation_trick: pass gradients on through the rotation from latent to code, in place of unchanged.
         seed: of the codebook.
+        n_classes: clusters of codes for the entropy coder, at most 256.
     """
 
     codebook: Tensor
@@ -50,20 +52,15 @@ class SimVQ(Bottleneck):
         weight: float = 1.0,
         rotation_trick: bool = False,
         seed: int = 0,
+        n_classes: int = 256,
     ) -> None:
-        super().__init__()
-        self.channels, self.codebook_size, self.rotation_trick = channels, codebook_size, rotation_trick
-        self.commitment, self.weight = commitment, weight
+        super().__init__(channels, 1, 1, codebook_size, n_classes)
+        self.commitment, self.weight, self.rotation_trick = commitment, weight, rotation_trick
         drawn = normal_codes(codebook_size, channels, seed)
         self.register_buffer("codebook", torch.from_numpy(drawn), persistent=False)
         self.project = nn.Linear(channels, channels)
         self.use = CodeUse(codebook_size)
         self._codes: Tensor | None = None  # projected, when the layer does not change
-
-    @property
-    def n_symbols(self) -> int:
-        """One index."""
-        return 1
 
     def forward(self, y: Float[Tensor, "b d *grid"], quality: Float[Tensor, " b"] | None = None) -> BottleneckOutput:
         """Return the nearest codes, the bits of their indices, and what draws latents and codes to each other."""
@@ -78,7 +75,7 @@ class SimVQ(Bottleneck):
             q = self.codes()[found.codes]
         loss = F.mse_loss(q, flat.detach()) + self.commitment * F.mse_loss(flat, q.detach())
         through = Rotation if self.rotation_trick else StraightThrough
-        y_hat = through.apply(flat, q.detach()).reshape(rows.shape).movedim(-1, 1)  # type: ignore[no-untyped-call]
+        y_hat = through.apply(flat, q.detach()).reshape(rows.shape).movedim(-1, 1)
         bits = y.new_full((len(y),), math.log2(self.codebook_size) * rows[0, ..., 0].numel())
         return BottleneckOutput(y_hat, bits, self.weight * loss)
 
@@ -106,6 +103,10 @@ class SimVQ(Bottleneck):
                 self._codes = self.project(self.codebook).detach()
         assert self._codes is not None
         return self._codes
+
+    def code_vectors(self) -> Float[Tensor, "1 k d"]:
+        """Return the projected codes."""
+        return self.codes()[None]
 
     def statistics(self) -> dict[str, Tensor]:
         """Return the perplexity and the share of the codes that were used of late."""
@@ -136,8 +137,8 @@ class SimVQ(Bottleneck):
         super().train(mode)
         return self
 
-    def _load_from_state_dict(self, *args: Any) -> None:
-        super()._load_from_state_dict(*args)
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
         self._codes = None
 
 
@@ -150,7 +151,7 @@ class StraightThrough(torch.autograd.Function):
         return q.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Pass the gradient on."""
         return gradient, None
 
@@ -158,7 +159,7 @@ class StraightThrough(torch.autograd.Function):
 class Rotation(torch.autograd.Function):
     """The code, as the latent turned and scaled: ``q = |q| / |y| R y``, with R and the scale held constant.
 
-    R = I - 2 w w^T + 2 q' y'^T, where y' and q' are unit vectors and w that between them (Fifty et al. 2024, section 4).
+    R = I - 2 w w^T + 2 q' y'^T, where y' and q' are unit vectors and w that between them (Fifty et al., section 4).
     """
 
     @staticmethod
@@ -168,7 +169,7 @@ class Rotation(torch.autograd.Function):
         return q.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Return ``|q| / |y| R^T g``."""
         y, q = ctx.saved_tensors
         scale = q.norm(dim=1, keepdim=True) / y.norm(dim=1, keepdim=True).clamp_min(1e-12)

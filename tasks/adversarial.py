@@ -19,7 +19,6 @@ import lightning as L
 import torch
 from codomain.codecs.codec import Codec, CodecOutput
 from codomain.codecs.discriminators import Discriminators
-from codomain.codecs.group_rvq import GroupResidualVQ
 from codomain.codecs.load import load_weights
 from codomain.codecs.losses import MelDistance, StftDistance, discriminator_loss, feature_loss, generator_loss
 from jaxtyping import Float
@@ -127,10 +126,7 @@ class Adversarial(L.LightningModule):
         for schedule in self._schedules():
             schedule.step()
         self.log_dict({"train/loss": total.detach(), **{k: v.detach() for k, v in losses.items()}}, prog_bar=True)
-        bottleneck = self.codec.bottleneck
-        if isinstance(bottleneck, GroupResidualVQ):
-            for i, (use, perplexity) in enumerate(zip(bottleneck.use, bottleneck.perplexity, strict=True)):
-                self.log_dict({f"train/use_{i}": use, f"train/perplexity_{i}": perplexity})
+        self.log_dict({f"train/{name}": value for name, value in self.codec.bottleneck.statistics().items()})
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Distances of reconstructions from files' latents."""
