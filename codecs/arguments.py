@@ -101,6 +101,9 @@ def make_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]]) -> argp
     sub.add_argument("--jobs", type=int, metavar="N", help="processes at a time (default: one per core)")
     sub.add_argument("--no-timing", dest="timing", action="store_false", help="leave the speeds out")
     sub.add_argument(
+        "--ladder", action="store_true", help="of models with codes alone: bits per code as tables look at more"
+    )
+    sub.add_argument(
         "--readme", type=Path, metavar="FILE", help="put the tables into this README; needs --config, --out"
     )
     sub = command(

@@ -183,6 +183,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.jobs is not None and arguments.jobs < 1:
         raise ValueError(f"--jobs is at least 1; found {arguments.jobs}")
     plan = read_plan(arguments.config) if arguments.config else Plan(tuple(arguments.models))
+    if arguments.ladder:
+        from codomain.codecs.ladder import ladder
+
+        for name in plan.models:
+            print(name, *(f"{bits:9.3f}  {what}" for what, bits in ladder(name, arguments.data).items()), sep="\n")
+        return 0
     if arguments.anchor is not None:
         plan = replace(plan, anchor=arguments.anchor)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C does, it ends the processes that work
