@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from codomain.codecs.group_rvq import GroupResidualVQ
 
 
@@ -134,26 +136,35 @@ def test_bad_arguments_are_one_line() -> None:
         started().freeze_tables()
 
 
-def _rank(rank: int, port: int, results: object) -> None:
-    quantizer = started(1, 1, 16).train()
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    for step in range(3):
-        quantizer(vectors(4, seed=10 + step)[2 * rank : 2 * rank + 2])
-    results[rank] = quantizer.codebooks  # type: ignore[index]
-    dist.barrier()
-    dist.destroy_process_group()
+RANK = """
+import sys, torch, torch.distributed as dist
+from codomain.codecs.group_rvq import GroupResidualVQ
+
+rank, port, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+quantizer = GroupResidualVQ(8, 1, 1, 16)
+quantizer.start(torch.load(path)[0])
+dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+for y in torch.load(path)[1:]:
+    quantizer.train()(y[2 * rank : 2 * rank + 2])
+torch.save(quantizer.codebooks, f"{path}.{rank}")
+dist.barrier()
+"""
 
 
-def test_ranks_agree_on_the_codebooks() -> None:
+def test_ranks_agree_on_the_codebooks(tmp_path: Path) -> None:
+    batches = [vectors(seed=1), *(vectors(4, seed=10 + step) for step in range(3))]
+    torch.save(batches, tmp_path / "batches")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with torch.multiprocessing.Manager() as manager:
-        results = manager.dict()
-        torch.multiprocessing.spawn(_rank, (port, results), nprocs=2)
-        books = [results[0], results[1]]
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(port), str(tmp_path / "batches")])
+        for rank in (0, 1)
+    ]
+    assert [rank.wait(120) for rank in ranks] == [0, 0]
+    books = [torch.load(tmp_path / f"batches.{rank}") for rank in (0, 1)]
     alone = started(1, 1, 16).train()
-    for step in range(3):
-        alone(vectors(4, seed=10 + step))
+    for y in batches[1:]:
+        alone(y)
     assert torch.equal(books[0], books[1])
     assert torch.allclose(books[0], alone.codebooks, atol=1e-5)

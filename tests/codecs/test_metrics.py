@@ -62,7 +62,7 @@ def test_haarpsi_of_the_paper(pair: tuple[np.ndarray, np.ndarray]) -> None:
 
 def test_equal_pictures_score_one(pair: tuple[np.ndarray, np.ndarray]) -> None:
     for metric in (ssim, ms_ssim, haarpsi):
-        assert metric(pair[0], pair[0], 255.0) == pytest.approx(1, abs=1e-6)
+        assert metric(pair[0], pair[0], 255.0) == pytest.approx(1, abs=1e-5)  # of float32 sums
         assert metric(*pair, 255.0) < 0.995
 
 

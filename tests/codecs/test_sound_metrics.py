@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_equal_sounds_and_more_noise(pair: Pair) -> None:
 
 def test_stoi_and_pesq_of_a_known_pair(speech: np.ndarray) -> None:
     """Equal speech scores the best there is: 1, and 4.644, the end of P.862.2's mapping; noise scores less and less."""
-    from pesq import pesq as reference
+    reference = pytest.importorskip("pesq").pesq
 
     assert stoi(speech, speech, RATE) == pytest.approx(1, abs=1e-6)
     best = 0.999 + 4 / (1 + math.exp(-1.3669 * 4.5 + 3.8224))  # P.862.2, equation 1, of a raw score of 4.5
@@ -114,6 +115,7 @@ def test_stoi_and_pesq_of_a_known_pair(speech: np.ndarray) -> None:
 
 
 def test_speech_at_another_rate_and_in_stereo(speech: np.ndarray) -> None:
+    pytest.importorskip("pesq")
     noise = np.random.default_rng(2).normal(0, 0.02, speech.shape)
     noisy = (speech + noise).astype(np.float32)
     expected = [metric(speech, noisy, RATE) for metric in (stoi, pesq)]
@@ -130,7 +132,7 @@ def test_what_has_no_score(speech: np.ndarray) -> None:
     for metric in (snr, si_sdr):
         with pytest.raises(ValueError, match="silence"):
             metric(silence, silence + 0.1)
-    for score in (stoi, pesq):
+    for score in (stoi, pesq) if find_spec("pesq") else (stoi,):
         for x in (silence, speech[:, 8000:9000]):
             with pytest.raises(ValueError, match=r"STOI|PESQ"):
                 score(x, x, RATE)
@@ -139,7 +141,8 @@ def test_what_has_no_score(speech: np.ndarray) -> None:
 
 
 def test_visqol_where_it_is_installed(make_music: Callable[..., np.ndarray]) -> None:
-    assert {"snr", "si_sdr", "stft", "mel", "stoi", "pesq"} <= available_metrics().keys()
+    assert {"snr", "si_sdr", "stft", "mel", "stoi"} <= available_metrics().keys()
+    assert ("pesq" in available_metrics()) == (find_spec("pesq") is not None)
     pytest.importorskip("visqol")
     x = make_music(2, 48000, 1)
     noise = np.random.default_rng(2).normal(size=x.shape)
