@@ -114,7 +114,9 @@ class CodeBottleneck(Bottleneck):
         return [torch.from_numpy(self.decode(layers, grid, index)).to(device) for layers, grid in parts]
 
 
-def kmeans(x: Float[Tensor, "n d"], k: int) -> tuple[Float[Tensor, "k d"], Float[Tensor, " k"]]:
+def kmeans(
+    x: Float[Tensor, "n d"], k: int, steps: int = KMEANS_STEPS
+) -> tuple[Float[Tensor, "k d"], Float[Tensor, " k"]]:
     """Return centres and how many vectors each has, by Lloyd's algorithm, the same on every run.
 
     Vectors are drawn again where there are fewer than centres, or a centre is left alone.
@@ -124,8 +126,8 @@ def kmeans(x: Float[Tensor, "n d"], k: int) -> tuple[Float[Tensor, "k d"], Float
     book = x[order.repeat(-(-k // len(x)))[:k]].clone()
     if len(x) < k:
         book += 1e-3 * x.std() * torch.randn(book.shape, generator=generator).to(x)
-    sizes = x.new_zeros(k)
-    for _ in range(KMEANS_STEPS):
+    sizes = x.new_full((k,), len(x) / k)
+    for _ in range(steps):
         sums, found = segment_sums(x, nearest_code(x, book), k)
         sizes = found.to(x.dtype)
         again = x[torch.randint(len(x), (k,), generator=generator).to(x.device)]

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from codomain.codecs.bottleneck import BottleneckOutput
-from codomain.codecs.code_bottleneck import CodeBottleneck, kmeans
+from codomain.codecs.code_bottleneck import KMEANS_STEPS, CodeBottleneck, kmeans
 from codomain.kernels.vq import nearest_code, residual_codes, segment_sums
 from jaxtyping import Bool, Float, Int32, Integer
 from torch import Tensor
@@ -38,6 +38,7 @@ class GroupResidualVQ(CodeBottleneck):
         reset_below: share of the even use below which a code is replaced.
         stage_dropout: share of training batches that use a random number of stages.
         n_classes: clusters of codes for the entropy coder, at most 256.
+        kmeans_steps: of the start; 0 starts from vectors as they are drawn.
 
     Attributes:
         use: (stages * groups,) share of each codebook's codes that the last batch chose.
@@ -59,12 +60,13 @@ class GroupResidualVQ(CodeBottleneck):
         reset_below: float = 0.1,
         stage_dropout: float = 0.0,
         n_classes: int = 64,
+        kmeans_steps: int = KMEANS_STEPS,
     ) -> None:
         super().__init__(channels, groups, stages, codebook_size, n_classes)
         if channels % groups:
             raise ValueError(f"channels must be a multiple of groups; found {channels} and {groups}")
         self.decay, self.commitment, self.reset_below = decay, commitment, reset_below
-        self.stage_dropout = stage_dropout
+        self.stage_dropout, self.kmeans_steps = stage_dropout, kmeans_steps
         size, n = (groups, stages, codebook_size), groups * stages
         self.register_buffer("codebooks", torch.randn(*size, channels // groups))
         self.register_buffer("counts", torch.ones(size), persistent=False)  # moving averages, 1 where use is even
@@ -130,7 +132,7 @@ class GroupResidualVQ(CodeBottleneck):
         for group, part in enumerate(rows.chunk(self.groups, 1)):
             residual = part.contiguous()
             for stage in range(self.layers):
-                book, sizes = kmeans(residual, self.codebook_size)
+                book, sizes = kmeans(residual, self.codebook_size, self.kmeans_steps)
                 self.codebooks[group, stage] = book
                 self.counts[group, stage] = sizes * self.codebook_size / len(residual)
                 self.sums[group, stage] = book * self.counts[group, stage][:, None]
@@ -178,7 +180,10 @@ class GroupResidualVQ(CodeBottleneck):
                 totals.copy_(torch.where(dead[:, None], every, totals))
                 counts.copy_(torch.where(dead, 1.0, counts))
                 left = residual - self.codebooks[group, stage][chosen]
-                self.codebooks[group, stage] = totals / counts[:, None]
+                alive = (counts > 1e-20)[:, None]  # a code that nobody chose for thousands of steps stays where it is
+                self.codebooks[group, stage].copy_(
+                    torch.where(alive, totals / counts[:, None], self.codebooks[group, stage])
+                )
                 residual = left
 
     def _gathered(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:

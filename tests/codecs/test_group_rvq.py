@@ -89,6 +89,17 @@ def test_codebooks_follow_what_chooses_them() -> None:
     assert float(quantizer.perplexity) == pytest.approx(4, abs=1e-4)
 
 
+def test_plain_vq_leaves_codes_that_nobody_chooses_where_they_are() -> None:
+    quantizer = GroupResidualVQ(8, codebook_size=16, decay=0.0, reset_below=0, kmeans_steps=0)
+    quantizer.start(vectors(seed=1))
+    quantizer.codebooks[0, 0, :4] = quantizer.sums[0, 0, :4] = 1000.0
+    for seed in range(3):
+        quantizer.train()(vectors(seed=seed))
+    assert torch.equal(quantizer.codebooks[0, 0, :4], torch.full((4, 8), 1000.0))
+    assert torch.isfinite(quantizer.codebooks).all()
+    assert float(quantizer.use) <= 0.75
+
+
 def test_padding_counts_for_nothing() -> None:
     y = vectors(2, t=50)
     mask = torch.ones(2, 50, dtype=torch.bool)
