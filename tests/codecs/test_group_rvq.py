@@ -90,7 +90,7 @@ def test_codebooks_follow_what_chooses_them() -> None:
 
 
 def test_plain_vq_leaves_codes_that_nobody_chooses_where_they_are() -> None:
-    quantizer = GroupResidualVQ(8, codebook_size=16, decay=0.0, reset_below=0, kmeans_steps=0)
+    quantizer = GroupResidualVQ(8, codebook_size=16, decay=0.0, reset_below=0.0, kmeans_steps=0)
     quantizer.start(vectors(seed=1))
     quantizer.codebooks[0, 0, :4] = quantizer.sums[0, 0, :4] = 1000.0
     for seed in range(3):
