@@ -10,8 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,6 +20,7 @@ import yaml
 from codomain.codecs import files, plots, report, results
 from codomain.codecs.contenders import KINDS, RUNS, Contender, Matched, Ours, label, parse, parse_matched
 from codomain.codecs.kind import Kind, Row, Shown
+from codomain.codecs.progress import progress
 from codomain.codecs.sweep import TIMED, Input, Store, read_folder, sweep, time_codec
 
 MATCHED = ":matched"  # behind a baseline's name: at the bytes of every model of ours
@@ -114,8 +114,8 @@ def evaluate(
     left_out += unreadable
     with _folder(out) as folder:
         store = Store(folder)
-        with _progress("sweep", len(contenders) * len(inputs)) as advance:
-            left_out += sweep(contenders, inputs, store, jobs, advance)
+        with progress(len(contenders) * len(inputs), "sweep", logged=True) as bar:
+            left_out += sweep(contenders, inputs, store, jobs, bar.finish)
         points, rows, complete = _points(kind, contenders, inputs, store, left_out)
         if timing:
             _add_speeds(kind, contenders, complete, points, left_out)
@@ -124,8 +124,8 @@ def evaluate(
         notes = _notes(kind, data, complete, points, left_out, timing)
         _print(kind, title, points, compared, gained, notes)
         if out is not None:
-            with _progress(f"{kind.item}s", min(len(complete), kind.shown)) as advance:
-                shown = report.gather(contenders, complete, store, jobs, advance)
+            with progress(min(len(complete), kind.shown), f"{kind.item}s", logged=True) as bar:
+                shown = report.gather(contenders, complete, store, jobs, bar.finish)
             _write(out, kind, title, data.name, rows, points, compared, gained, notes, shown)
             print(f"{out / 'report.html'}: {(out / 'report.html').stat().st_size / 1e6:.1f} MB, opens in any browser")
         if readme is not None:
@@ -211,7 +211,7 @@ def _add_speeds(
     """
     by_label = {point["model"]: point for point in points}
     timed = [c for c in contenders if label(c) in by_label and not isinstance(c, Matched)]
-    with tempfile.TemporaryDirectory() as folder, _progress("speeds", len(timed)) as advance:
+    with tempfile.TemporaryDirectory() as folder, progress(len(timed), "speeds", logged=True) as bar:
         chosen = sorted({i * len(inputs) // TIMED for i in range(TIMED)})
         samples = []
         for i in chosen:  # as samples: reading the file is no part of a codec's time
@@ -222,7 +222,7 @@ def _add_speeds(
                 by_label[label(contender)].update(time_codec(contender, samples))
             except ValueError as error:
                 left_out.append(f"speed of {label(contender)}: {error}")
-            advance(label(contender))
+            bar.finish(label(contender))
 
 
 def _notes(
@@ -319,30 +319,3 @@ def _folder(out: Path | None) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar with the time left on stderr, where someone is watching; for a log, a line at every tenth of long work."""
-    if not sys.stderr.isatty():
-        began, done = time.monotonic(), 0
-
-        def log(name: str) -> None:
-            nonlocal done
-            done += 1
-            if total >= 50 and done * 10 // total > (done - 1) * 10 // total:
-                left = (time.monotonic() - began) * (total - done) / done
-                print(f"{title}: {done} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)
-
-        yield log
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn(f"{title:>8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.description}"), console=Console(stderr=True),
-    )  # fmt: skip
-    with bar:
-        task = bar.add_task("", total=total)
-        yield lambda name: bar.update(task, advance=1, description=name)
