@@ -21,7 +21,8 @@ A section is optional: a reader skips tags that it does not know. Tags: 1 ICC pr
 3 alpha plane, a grey PNG of the picture's size. A flag that a reader does not know is an error.
 
 A chunk holds one layer of the latents of one tile, coded as `codecs/coder.py` says: with a table per channel, row by
-row, or, where the model has contexts, with the tables and in the order of `kernels/context.py`. Along each axis a grid
+row, or, where the model has contexts, with the tables and in the order of `kernels/context.py`, or, where it has
+codebooks, of `codecs/code_model.py`. Along each axis a grid
 of n latents is cut into ceil(n / CHUNK) tiles, tile i from i * n // tiles to (i + 1) * n // tiles; the last axis varies
 fastest. An axis of sound counts 1024 latents a chunk, one of an image 96.
 

@@ -23,12 +23,12 @@ PRIOR = 30  # observations that a table without its context counts for
 
 @dataclass(frozen=True)
 class CodeModel:
-    """Classes and tables of the codes of a group-residual quantizer.
+    """Classes and tables of the codes of a quantizer.
 
     Attributes:
         classes: (n, k) of every code of every codebook, from 0.
         tables: of every codebook ``1 + m`` rows for classes (behind nothing, behind class 0, ...) and m for places.
-        groups: codebooks of a stage; codebook ``stage * groups + group``.
+        groups: codebooks of a stage, or layer; codebook ``stage * groups + group``.
 
     Raises:
         ValueError: for tables of another number.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 WINDOW = 500  # steps that the counts remember, about
@@ -24,7 +24,7 @@ class CodeUse(nn.Module):
         self.register_buffer("counts", torch.zeros(*shape), persistent=False)
 
     @torch.no_grad()
-    def add(self, counts: Integer[Tensor, "*shape"]) -> None:
+    def add(self, counts: Shaped[Tensor, "*shape"]) -> None:
         """Count one step."""
         self.counts.mul_(DECAY).add_(counts)
 

@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from codomain.codecs.bottleneck import BottleneckOutput
 from codomain.codecs.code_bottleneck import KMEANS_STEPS, CodeBottleneck, kmeans
+from codomain.codecs.code_use import CodeUse
 from codomain.kernels.vq import nearest_code, residual_codes, segment_sums
 from jaxtyping import Bool, Float, Int32, Integer
 from torch import Tensor
@@ -39,10 +40,6 @@ class GroupResidualVQ(CodeBottleneck):
         stage_dropout: share of training batches that use a random number of stages.
         n_classes: clusters of codes for the entropy coder, at most 256.
         kmeans_steps: of the start; 0 starts from vectors as they are drawn.
-
-    Attributes:
-        use: (stages * groups,) share of each codebook's codes that the last batch chose.
-        perplexity: (stages * groups,) exponential of the entropy of its choice.
     """
 
     codebooks: Tensor
@@ -67,11 +64,11 @@ class GroupResidualVQ(CodeBottleneck):
             raise ValueError(f"channels must be a multiple of groups; found {channels} and {groups}")
         self.decay, self.commitment, self.reset_below = decay, commitment, reset_below
         self.stage_dropout, self.kmeans_steps = stage_dropout, kmeans_steps
-        size, n = (groups, stages, codebook_size), groups * stages
+        size = (groups, stages, codebook_size)
         self.register_buffer("codebooks", torch.randn(*size, channels // groups))
         self.register_buffer("counts", torch.ones(size), persistent=False)  # moving averages, 1 where use is even
         self.register_buffer("sums", self.codebooks.clone(), persistent=False)
-        self.use, self.perplexity = torch.zeros(n), torch.zeros(n)
+        self.use = CodeUse(groups * stages, codebook_size)
 
     def forward(
         self,
@@ -143,9 +140,9 @@ class GroupResidualVQ(CodeBottleneck):
         return self.codebooks.transpose(0, 1).flatten(0, 1)
 
     def statistics(self) -> dict[str, Tensor]:
-        """Return use and perplexity of every codebook in the last batch."""
-        parts = enumerate(zip(self.use, self.perplexity, strict=True))
-        return {f"{name}_{i}": v for i, pair in parts for name, v in zip(("use", "perplexity"), pair, strict=True)}
+        """Return perplexity and the share of codes that were used of late, of every codebook, stage by stage."""
+        watched = {"perplexity": self.use.perplexity(), "used": self.use.share()}
+        return {f"{name}_{i}": value for name, values in watched.items() for i, value in enumerate(values)}
 
     def _chosen(self, codes: Integer[Tensor, "n g s"]) -> Float[Tensor, "s n d"]:
         parts = [
@@ -157,10 +154,11 @@ class GroupResidualVQ(CodeBottleneck):
     @torch.no_grad()
     def _follow(self, rows: Float[Tensor, "n d"], codes: Integer[Tensor, "n g s"]) -> None:
         """Move the codebooks towards the vectors that chose them; replace codes that hardly any did."""
+        seen = torch.zeros_like(self.use.counts)
         for group, part in enumerate(rows.chunk(self.groups, 1)):
             residual = part.contiguous().float()
             for stage in range(codes.shape[2]):
-                chosen, n = codes[:, group, stage], stage * self.groups + group
+                chosen = codes[:, group, stage]
                 sums, sizes = segment_sums(residual, chosen, self.codebook_size)
                 sizes = sizes.to(sums.dtype)
                 drawn = torch.arange(self.codebook_size, device=rows.device) * 7919 % max(1, len(residual))
@@ -169,9 +167,7 @@ class GroupResidualVQ(CodeBottleneck):
                     dist.all_reduce(sums)
                     dist.all_reduce(sizes)
                 even = sizes.sum().clamp_min(1) / self.codebook_size
-                share = sizes / sizes.sum().clamp_min(1)
-                self.use[n] = (sizes > 0).float().mean()
-                self.perplexity[n] = torch.special.entr(share).sum().exp()
+                seen[stage * self.groups + group] = sizes
                 counts, totals = self.counts[group, stage], self.sums[group, stage]
                 counts.lerp_(sizes / even, 1 - self.decay)
                 totals.lerp_(sums / even, 1 - self.decay)
@@ -185,6 +181,7 @@ class GroupResidualVQ(CodeBottleneck):
                     torch.where(alive, totals / counts[:, None], self.codebooks[group, stage])
                 )
                 residual = left
+        self.use.add(seen)
 
     def _gathered(self, rows: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
         """The vectors of all ranks, the same on each."""

@@ -223,8 +223,8 @@ def decompress(
     layout = layout_of(codec, file)
     stop = layout.form.samples if stop is None else stop
     regions = layout.needed(start, stop)
-    first, at, held = layout.regions[regions[0]].start * codec.stride, start, np.zeros((layout.form.channels, 0))
-    held = held.astype(np.float32)
+    first, at = layout.regions[regions[0]].start * codec.stride, start
+    held = np.zeros((layout.form.channels, 0), np.float32)
     for i, x in zip(regions, _synthesise(layout, file, regions, stages, fast), strict=True):
         held = np.concatenate((held, layout.to_channels(x)), 1)
         end = layout.regions[i].stop * codec.stride

@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 from codomain.codecs.matched import Scale
-from codomain.codecs.waveform import Waveform, resample
+from codomain.codecs.resample import resample
+from codomain.codecs.waveform import Waveform
 
 SCALES = {
     "opus": Scale(2, 510, 0.1, "kbps that libopus aims at; variable bit rate, frames of 20 ms", is_rate=True),

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from codomain.codecs.waveform import resample
+from codomain.codecs.resample import resample
 from jaxtyping import Float, Float32
 from torch import Tensor
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import gcd
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,24 +41,6 @@ def write_waveform(path: Path, x: Waveform) -> None:
     import soundfile
 
     soundfile.write(path, x.samples.T, x.sample_rate, format="WAV", subtype="FLOAT")
-
-
-def resample(x: Float32[np.ndarray, "c t"], source: int, target: int) -> Float32[np.ndarray, "c _"]:
-    """Return sound at another rate, ceil(t * target / source) samples: a windowed sinc at the rational ratio in Hz.
-
-    Flat up to 0.9 times the lower Nyquist frequency, where the stop band of 100 dB begins; sample 0 stays where it is.
-    """
-    if source == target:
-        return x
-    from scipy.signal import resample_poly
-
-    common = gcd(source, target)
-    up, down = target // common, source // common
-    half = 64 * max(up, down)
-    cutoff = 0.95 / max(up, down)  # the middle of the transition
-    taps = cutoff * np.sinc(cutoff * np.arange(-half, half + 1)) * np.kaiser(2 * half + 1, 10.0)
-    y: np.ndarray = resample_poly(x.astype(np.float64), up, down, axis=1, window=taps)
-    return y.astype(np.float32)
 
 
 def loudest(x: Float32[np.ndarray, "c t"], n: int) -> slice:

@@ -13,6 +13,7 @@ import lightning as L
 import numpy as np
 import soundfile
 import torch
+from codomain.codecs.sound import FORMATS
 from jaxtyping import Float, Int16
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
@@ -20,7 +21,6 @@ from torchaudio.functional import resample
 
 TABLE_CROPS = 256  # more would only fill the memory
 PIECE = 30  # seconds of a recording read at a time
-SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"}
 
 
 class Piece(NamedTuple):
@@ -77,9 +77,9 @@ class Recordings(L.LightningDataModule):
         self.crop, self.val_crop, self.batch_size, self.augment = crop, val_crop, batch_size, augment
         self.channels, self.sample_rate = channels, sample_rate
         self.workers, self.memory_mb, self.seed = workers, memory_mb, seed
-        files = sorted(p for p in Path(root).rglob("*") if p.suffix.lower() in SUFFIXES)
+        files = sorted(p for p in Path(root).rglob("*") if p.suffix.lower() in FORMATS)
         if not files:
-            raise ValueError(f"{root}: found no sound ({' '.join(sorted(SUFFIXES))})")
+            raise ValueError(f"{root}: found no sound ({' '.join(sorted(FORMATS))})")
         held = {p for p in files if zlib.crc32(_group(p, group).encode()) % 1000 < 1000 * val_share}
         self.train_files = [p for p in files if p not in held] or files
         self.val_files = [p for p in files if p in held] or files[:1]

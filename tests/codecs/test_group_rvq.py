@@ -85,8 +85,8 @@ def test_codebooks_follow_what_chooses_them() -> None:
     for _ in range(20):
         quantizer.train()(rows.T[None])
     assert torch.allclose(quantizer.codebooks[0, 0], centres, atol=0.02)
-    assert quantizer.use.tolist() == [1.0]
-    assert float(quantizer.perplexity) == pytest.approx(4, abs=1e-4)
+    assert float(quantizer.statistics()["used_0"]) == 1.0
+    assert float(quantizer.statistics()["perplexity_0"]) == pytest.approx(4, abs=1e-4)
 
 
 def test_plain_vq_leaves_codes_that_nobody_chooses_where_they_are() -> None:
@@ -97,7 +97,7 @@ def test_plain_vq_leaves_codes_that_nobody_chooses_where_they_are() -> None:
         quantizer.train()(vectors(seed=seed))
     assert torch.equal(quantizer.codebooks[0, 0, :4], torch.full((4, 8), 1000.0))
     assert torch.isfinite(quantizer.codebooks).all()
-    assert float(quantizer.use) <= 0.75
+    assert float(quantizer.statistics()["used_0"]) <= 0.75
 
 
 def test_padding_counts_for_nothing() -> None:

@@ -10,9 +10,10 @@ import pytest
 import soundfile
 from codomain.codecs.contenders import parse
 from codomain.codecs.metrics import kbps
+from codomain.codecs.resample import resample
 from codomain.codecs.sound_baselines import SCALES, SoundBaseline, is_installed, sound_baseline
 from codomain.codecs.sound_metrics import snr
-from codomain.codecs.waveform import Waveform, find_lag, resample
+from codomain.codecs.waveform import Waveform, find_lag
 
 INSTALLED = [name for name in SCALES if is_installed(name)]
 

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from codomain.codecs.resample import resample
 from codomain.codecs.sound_metrics import (
     MEL_BANDS,
     available_metrics,
@@ -17,7 +18,6 @@ from codomain.codecs.sound_metrics import (
     stoi,
     visqol,
 )
-from codomain.codecs.waveform import resample
 
 RATE = 16000
 Pair = tuple[np.ndarray, np.ndarray]

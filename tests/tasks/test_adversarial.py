@@ -70,7 +70,7 @@ def test_a_run_quantizes_then_meets_its_discriminators_and_exports(tmp_path: Pat
     assert min(column("train/bottleneck")[4:]) > 0
     assert len(column("train/discriminator")) == len(column("train/feature")) == 10
     assert len(set(column("train/discriminator"))) == 10
-    assert 1 < column("train/perplexity_3")[-1] <= 16 * column("train/use_3")[-1] <= 16
+    assert 1 < column("train/perplexity_3")[-1] <= 16 * column("train/used_3")[-1] <= 16
     assert min(column("train/mel")[:10]) < 0.9 * column("train/mel")[0]
     codec = build(tmp_path / "small.yaml")
     load_weights(codec, (run / "weights.safetensors").read_bytes())
