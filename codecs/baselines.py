@@ -30,6 +30,7 @@ class Baseline:
     quality: int
     kind: str = "image"
     latents_per_position: float | None = None
+    slow: bool = False
 
     @property
     def suffix(self) -> str:

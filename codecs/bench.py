@@ -34,7 +34,7 @@ class Contender(NamedTuple):
     operation: str
     library: str
     run: Callable[[], Any]
-    amount: float  # in millions of the unit
+    amount: float  # in the unit
     unit: str
     moved: float = 0  # bytes and floating-point operations that nothing can do the work without; of ours
     flop: float = 0
@@ -152,7 +152,7 @@ def _measure(group: list[Contender]) -> list[dict[str, Any]]:
     for c, taken, m, peak in zip(group, times, middle, peaks, strict=True):
         row = {
             "operation": c.operation, "library": c.library, "ms": 1e3 * m,
-            "spread": (max(taken) - min(taken)) / m, "rate": c.amount / m, "unit": f"M{c.unit}/s",
+            "spread": (max(taken) - min(taken)) / m, "rate": c.amount / m, "unit": f"{c.unit}/s",
             "ratio": m / middle[0], "threads": torch.get_num_threads(),
         }  # fmt: skip
         if peak is not None:

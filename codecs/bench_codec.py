@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 HEIGHT, WIDTH = 1024, 1536
+SMALL, BATCH = (192, 256), 16  # pictures as models are trained on them
 PACKETS = 3 * 6 * 7  # operations per pixel of three levels along both axes, by lifting; as `bench_wpt.LIFTING`
 FORMATS = (("WEBP", 40), ("JPEG", 85), ("AVIF", 50))
 
@@ -28,7 +29,8 @@ def contenders() -> Iterator[Contender]:
     """Yield every operation of the models that ship, and of every library that is installed."""
     picture = synthetic_picture(HEIGHT, WIDTH)
     x = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous()
-    common: dict[str, Any] = {"amount": HEIGHT * WIDTH / 1e6, "unit": "Pix"}
+    small = cut(synthetic_picture(4 * SMALL[0], 4 * SMALL[1]), SMALL)
+    common: dict[str, Any] = {"amount": HEIGHT * WIDTH / 1e6, "unit": "MPix"}
     compress, decompress = f"compress, {HEIGHT} x {WIDTH}", f"decompress, {HEIGHT} x {WIDTH}"
     for name in sorted(names("image"), key=lambda name: "16x" not in name):  # ratios are to the 16x codec
         codec: Codec = load(name)
@@ -46,14 +48,38 @@ def contenders() -> Iterator[Contender]:
         moved = 4 * latents.numel() + len(data)
         yield Contender("entropy encode", library, encode, **common, moved=moved)
         yield Contender("entropy decode", library, decode, **common, moved=moved)
+        yield from _small(library, *_in_batches(codec, small))
     for format, quality in FORMATS:
         write, read = _pillow(Image.fromarray(picture), format, quality)
         yield Contender(compress, f"Pillow {format} {quality}", write, **common)
         yield Contender(decompress, f"Pillow {format} {quality}", read, **common)
+        each = [_pillow(Image.fromarray(one), format, quality) for one in small]
+        yield from _small(
+            f"Pillow {format} {quality}",
+            partial(_each, [write for write, _ in each]), partial(_each, [read for _, read in each]),
+        )  # fmt: skip
     if is_installed("walloc"):
         write, read = walloc(x)
         yield Contender(compress, "walloc 16x (random weights)", write, **common)
         yield Contender(decompress, "walloc 16x (random weights)", read, **common)
+
+
+def _small(library: str, write: Callable[[], object], read: Callable[[], object]) -> Iterator[Contender]:
+    """Yield the rows of a batch of small pictures."""
+    of = f"{BATCH} of {SMALL[0]} x {SMALL[1]}"
+    yield Contender(f"compress, {of}", library, write, BATCH, "pictures")
+    yield Contender(f"read, {of}", library, read, BATCH, "pictures")
+
+
+def _each(calls: list[Callable[[], object]]) -> list[object]:
+    return [call() for call in calls]
+
+
+def _in_batches(codec: Codec, pictures: np.ndarray) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return what writes pictures at once, and what reads their integers one by one, as a loader does."""
+    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+    files = codec.compress_batch(x)
+    return partial(codec.compress_batch, x), lambda: [codec.read_symbols(data) for data in files]
 
 
 def _pillow(image: Image.Image, format: str, quality: int) -> tuple[Callable[[], object], Callable[[], object]]:
@@ -82,6 +108,13 @@ def _entropy_coding(codec: Codec, x: Tensor) -> tuple[Callable[[], object], Call
         return list(pool.map(lambda c, part: codec.bottleneck.decode(c, part.shape[1:], index), chunks, parts))
 
     return encode, decode
+
+
+def cut(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Cut a picture (h, w, 3) into whole tiles (n, *size, 3)."""
+    (height, width), (h, w) = picture.shape[:2], size
+    rows = picture[: height // h * h, : width // w * w].reshape(height // h, h, width // w, w, 3)
+    return rows.swapaxes(1, 2).reshape(-1, h, w, 3)
 
 
 def synthetic_picture(height: int, width: int) -> np.ndarray:

@@ -31,14 +31,14 @@ def contenders() -> Iterator[Contender]:
         raise ValueError("codomain: the round trip differs")
     there, back = f"encode, {ROWS} x {SYMBOLS}", f"decode, {ROWS} x {SYMBOLS}"
     moved = symbols.nbytes + len(data)
-    yield Contender(there, "codomain", partial(encode_symbols, symbols, tables), amount, "symbols", moved)
-    yield Contender(back, "codomain", partial(decode_symbols, data, tables, SYMBOLS), amount, "symbols", moved)
+    yield Contender(there, "codomain", partial(encode_symbols, symbols, tables), amount, "Msymbols", moved)
+    yield Contender(back, "codomain", partial(decode_symbols, data, tables, SYMBOLS), amount, "Msymbols", moved)
     for library, make in (("constriction", constriction), ("compressai", compressai)):
         if is_installed(library):
             encode, decode = make(symbols, counts, WIDEST)
             agree(library, torch.as_tensor(decode()), torch.from_numpy(symbols))
-            yield Contender(there, library, encode, amount, "symbols")
-            yield Contender(back, library, decode, amount, "symbols")
+            yield Contender(there, library, encode, amount, "Msymbols")
+            yield Contender(back, library, decode, amount, "Msymbols")
     if torch.cuda.is_available():
         yield from _gpu(symbols, tables)
 
@@ -72,5 +72,5 @@ def _on_gpu(name: str, bottleneck: Bottleneck, parts: list[Tensor], index: int) 
     moved = sum(part.nbytes for part in parts) + sum(len(payload) for payloads in data for payload in payloads)
     for library, run, symbols, work in ((gpu, device, there, moved), ("codomain, CPU", processor, parts, 0)):
         encode = partial(bottleneck.encode_chunks, symbols, index)
-        yield Contender(f"encode, {name}", library, encode, amount, "symbols", work, device=run.type)
-        yield Contender(f"decode, {name}", library, partial(decode, run), amount, "symbols", work, device=run.type)
+        yield Contender(f"encode, {name}", library, encode, amount, "Msymbols", work, device=run.type)
+        yield Contender(f"decode, {name}", library, partial(decode, run), amount, "Msymbols", work, device=run.type)

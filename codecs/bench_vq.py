@@ -32,7 +32,7 @@ def contenders() -> Iterator[Contender]:
             ours = partial(nearest_code if len(shape) == 3 else residual_codes, x, books)
             stages = f", {STAGES} stages" * (len(shape) == 4)
             operation = f"{shape[0]} x {shape[1]}, {shape[2]} codes{stages}{where}"
-            common: dict[str, Any] = {"amount": shape[0] / 1e6, "unit": "vectors", "device": device}
+            common: dict[str, Any] = {"amount": shape[0] / 1e6, "unit": "Mvectors", "device": device}
             result: Any = ours()
             moved = x.nbytes + books.nbytes + sum(t.nbytes for t in ([result] if len(shape) == 3 else result))
             flop = 2 * PRODUCTS[device] * prod(shape)

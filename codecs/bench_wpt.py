@@ -35,7 +35,7 @@ def _pictures() -> Iterator[Contender]:
         x = _noise(1, 3, height, width, device=device)
         X, periodic = wpt(x, 3), wpt(x, 3, mode="periodization")
         split, merge = (f"{way}, 3 x {height} x {width}, level 3{where}" for way in ("wpt", "iwpt"))
-        common: dict[str, Any] = {"amount": height * width / 1e6, "unit": "Pix", "device": device}
+        common: dict[str, Any] = {"amount": height * width / 1e6, "unit": "MPix", "device": device}
         work: dict[str, Any] = {"moved": 8 * x.numel(), "flop": 6 * LIFTING * x.numel()}
         yield Contender(split, "codomain", partial(wpt, x, 3), **common, **work)
         yield Contender(merge, "codomain", partial(iwpt, X, 3), **common, **work)
@@ -62,7 +62,7 @@ def _sound() -> Iterator[Contender]:
         x = _noise(1, 2, MINUTE, device=device)
         X = wpt(x, 8)
         split, merge = (f"{way}, 2 x {MINUTE}, level 8{where}" for way in ("wpt", "iwpt"))
-        common: dict[str, Any] = {"amount": x.numel() / 1e6, "unit": "samples", "device": device}
+        common: dict[str, Any] = {"amount": x.numel() / 1e6, "unit": "Msamples", "device": device}
         work: dict[str, Any] = {"moved": 8 * x.numel(), "flop": 8 * LIFTING * x.numel()}
         yield Contender(split, "codomain", partial(wpt, x, 8), **common, **work)
         yield Contender(merge, "codomain", partial(iwpt, X, 8), **common, **work)
@@ -88,7 +88,7 @@ def _analysis() -> Iterator[Contender]:
             if (fused() != stepwise()).float().mean() > 1e-3:  # a number near a tie may round either way
                 raise ValueError("the fused analysis differs from its steps: no times are shown")
             operation = f"{height} x {width} pixels to int8, {rate}{where}"
-            common: dict[str, Any] = {"amount": height * width / 1e6, "unit": "Pix", "device": device}
+            common: dict[str, Any] = {"amount": height * width / 1e6, "unit": "MPix", "device": device}
             integers = height * width * latents // 64
             flop = 6 * LIFTING * pixels.numel() + 2 * 192 * integers
             yield Contender(operation, "codomain", fused, **common, moved=pixels.numel() + integers, flop=flop)

@@ -10,7 +10,8 @@ All numbers are little-endian; a *varint* is unsigned LEB128 in its shortest for
     varints shape: image width, height; sound channels, samples, sample rate in Hz;
             video width, height, frames, frame rate as numerator, denominator
     varint  quality: four times it, 4 to 400, where a model has many rates; 0 where it has one
-    varint  flags of the source: 1 grey, 2 turned upright as its EXIF block says, 4 floating-point samples
+    varint  flags of the source: 1 grey, 2 turned upright as its EXIF block says, 4 floating-point samples, 8 silence in
+            sound: where all latents that a sample depends on are those of silence, it is 0
     varint  number of sections, then for each: varint tag, varint length
     varint  number of chunks, then for each: varint length
     4       CRC32 of everything before
@@ -18,7 +19,10 @@ All numbers are little-endian; a *varint* is unsigned LEB128 in its shortest for
     ...     the chunks in order, each followed by its CRC32 (4 bytes); then the file ends
 
 A section is optional: a reader skips tags that it does not know. Tags: 1 ICC profile; 2 EXIF block;
-3 alpha plane, a grey PNG of the picture's size. A flag that a reader does not know is an error.
+3 alpha plane, a grey PNG of the picture's size; 4 audio packets of a video, as `codecs/audio_track.py` writes them;
+5 display of a video, four varints: aspect of a sample, width to height, as numerator and denominator, 1 to 2^31 - 1;
+the numbers of its colour primaries and its transfer function in ITU-T H.273, 1 to 255. A flag that a reader does
+not know is an error.
 
 A chunk holds one layer of the latents of one tile, coded as `codecs/coder.py` says: with a table per channel, row by
 row, or, where the model has contexts, with the tables and in the order of `kernels/context.py`, or, where it has
@@ -55,8 +59,8 @@ VERSION = 1
 KINDS = ("image", "sound", "video")
 N_SHAPE = {"image": 2, "sound": 3, "video": 5}
 CHUNK = {"image": 96, "sound": 1024, "video": 96}
-ICC, EXIF, ALPHA = 1, 2, 3
-SECTION_NAMES = {ICC: "ICC profile", EXIF: "EXIF", ALPHA: "alpha plane"}
+ICC, EXIF, ALPHA, AUDIO, DISPLAY = 1, 2, 3, 4, 5
+SECTION_NAMES = {ICC: "ICC profile", EXIF: "EXIF", ALPHA: "alpha plane", AUDIO: "audio", DISPLAY: "display"}
 
 MAX_PIXELS = 1 << 28  # of an image, and of a frame of video
 MAX_SAMPLES = 1 << 31  # of sound over all channels, and pixels of video over all frames
@@ -72,6 +76,7 @@ class Flag(IntFlag):
     GREY = 1
     ORIENTED = 2
     FLOAT = 4
+    SILENCE = 8
 
 
 NO_FLAGS = Flag(0)

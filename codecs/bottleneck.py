@@ -6,10 +6,10 @@ y --forward--> y_hat, bits, loss                   (training: a learned density 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from codomain.kernels.analysis import round_to
 from jaxtyping import Float, Int32, Integer
 from torch import Tensor, nn
 
+Result = TypeVar("Result")
 PRIOR = 1024  # observations that the training density counts for in the tables
 
 
@@ -92,8 +93,14 @@ class Bottleneck(nn.Module):
         if symbols[0].is_cuda:
             with torch.cuda.device(symbols[0].device):
                 return self._encode_on_gpu(symbols, index)
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # the coder leaves the interpreter free
-            return list(pool.map(lambda part: self.encode(part.numpy(), index), symbols))
+        return list(in_threads(lambda part: self.encode(part.numpy(), index), symbols))
+
+    def read_chunks(
+        self, payloads: Sequence[Sequence[bytes]], grids: Sequence[Sequence[int]], index: int = 0
+    ) -> Iterator[Int32[Tensor, " s *_"]]:
+        """Yield the integers of every region, on the CPU, a thread each; see `decode_chunks`."""
+        self.tables()
+        return in_threads(lambda layers, grid: torch.from_numpy(self.decode(layers, grid, index)), payloads, grids)
 
     def decode_chunks(
         self, payloads: Sequence[Sequence[bytes]], grids: Sequence[Sequence[int]], index: int, device: torch.device
@@ -115,12 +122,8 @@ class Bottleneck(nn.Module):
                 for part in self._decode_on_gpu(payloads, grids, index, device) if payloads else []:
                     yield self.from_symbols(part[None], index)
             return
-
-        def read(layers: Sequence[bytes], grid: Sequence[int]) -> Tensor:
-            return self.from_symbols(torch.from_numpy(self.decode(layers, grid, index))[None], index)
-
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            yield from pool.map(torch.inference_mode()(read), payloads, grids)
+        for part in self.read_chunks(payloads, grids, index):
+            yield self.from_symbols(part[None], index)
 
     def _encode_on_gpu(self, symbols: Sequence[Tensor], index: int) -> list[list[bytes]]:
         from codomain.codecs import chunks
@@ -293,6 +296,16 @@ class EntropyBottleneck(Bottleneck):
     @staticmethod
     def _per_channel(v: Float[Tensor, " d"], like: Tensor) -> Tensor:
         return v.reshape(-1, *[1] * (like.dim() - 2))
+
+
+def in_threads(function: Callable[..., Result], *arguments: Sequence[Any]) -> Iterator[Result]:
+    """Map as `map` does, but a thread a call where there are several: the coder leaves the interpreter free."""
+    threads = min(torch.get_num_threads(), len(arguments[0]))
+    if threads < 2:  # to start a thread takes as long as to decode a small picture
+        yield from map(function, *arguments)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(function, *arguments)
 
 
 def round_and_noise(

@@ -1,4 +1,4 @@
-"""The command line: codomain encode | decode | info | verify | models | evaluate | train | bench.
+"""The command line: codomain encode | decode | info | verify | models | evaluate | train | compare | predict | bench.
 
 Only argparse is imported before a subcommand runs, so that --help answers at once.
 """
@@ -10,23 +10,22 @@ import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from codomain.codecs.arguments import DEFAULT_MODELS, make_parser
-from codomain.codecs.progress import Bar, progress
+from codomain.codecs.inputs import complain, each, inspect
+from codomain.codecs.progress import Bar
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return 0, 1 if an input failed, 2 for wrong usage."""
     parser = make_parser(
         {"encode": _encode, "decode": _decode, "info": _info, "verify": _verify, "models": _models,
-         "evaluate": _evaluate, "train": _train, "bench": _bench}
+         "evaluate": _evaluate, "train": _train, "compare": _compare, "predict": _predict, "bench": _bench}
     )  # fmt: skip
     arguments, rest = parser.parse_known_args(argv)
-    if rest and arguments.run is not _train:
+    if rest and arguments.run not in (_train, _compare):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest = rest
     try:
@@ -35,9 +34,9 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, OSError) as error:
-        return _complain(error)
-    except KeyboardInterrupt:
-        print("codomain: interrupted; finished files are kept", file=sys.stderr)
+        return complain(error)
+    except KeyboardInterrupt as stop:
+        print(f"codomain: {stop if stop.args else 'interrupted; finished files are kept'}", file=sys.stderr)
         return 130
 
 
@@ -46,10 +45,17 @@ def _encode(arguments: argparse.Namespace) -> int:
     from codomain.codecs.load import load
     from codomain.codecs.target import UNITS, Target
 
+    if arguments.shards is not None:
+        return _encode_shards(arguments)
+    if any(value is not None for value in (arguments.shard, arguments.jobs, arguments.engine)):
+        raise ValueError("--shard, --jobs and --engine are of data sets, which --shards encodes")
     wanted = {what: getattr(arguments, f"target_{what}") for what in UNITS}
     goal = next((Target(what, value) for what, value in wanted.items() if value is not None), None)
+    kinds, wanted_kind = list(DEFAULT_MODELS), None
     if arguments.model is not None:  # a wrong model or quality fails before the first file
         codec = load(arguments.model)
+        wanted_kind = codec.kind
+        kinds = ["video"] if wanted_kind == "video" else ["image", "sound"]
         if goal is None:
             codec.quality_index(arguments.quality)
 
@@ -58,10 +64,12 @@ def _encode(arguments: argparse.Namespace) -> int:
             raise ValueError(f"{target}: expected a name that ends in .cdm, or a folder that exists")
         files.refuse_overwrite(target, arguments.force)
         data = files.read(source) if source == files.STREAM else None
-        kind = files.kind_of(source, data)
+        kind = files.kind_of(source, data, wanted_kind)
         codec = load(arguments.model or DEFAULT_MODELS[kind])
         if codec.kind != kind:
             raise ValueError(f"expected {codec.kind}, which {codec.name} codes; found {kind}")
+        if kind == "video":
+            return _encode_film(arguments, data or source, target, codec, goal, bar)
         settings = codec, arguments.quality, goal
         if kind == "image":
             coded, (width, height), quality = files.encode_picture(data or files.read(source), *settings)
@@ -73,15 +81,57 @@ def _encode(arguments: argparse.Namespace) -> int:
         files.write(target, coded, arguments.force)
         return {"model": codec.name, **({} if quality is None else {"quality": quality}), **row}
 
-    suffixes = set().union(*files.SUFFIXES.values())
-    return _each(arguments, files.jobs(arguments.input, arguments.output, suffixes, ".cdm"), one)
+    suffixes = set().union(*(files.SUFFIXES[kind] for kind in kinds))
+    pairs = list(files.jobs(arguments.input, arguments.output, suffixes, ".cdm", wanted_kind == "video"))
+    films = [path for path, _ in pairs if len(pairs) > 1 and files.kind_of(path, None, wanted_kind) == "video"]
+    if films:
+        minutes = f"{arguments.time / 60:.3g} minutes each, {len(films) * arguments.time / 60:.3g} in all"
+        print(f"codomain: {len(films)} of {len(pairs)} files are films: {minutes}; see --time", file=sys.stderr)
+    return each(arguments, pairs, one)
+
+
+def _encode_shards(arguments: argparse.Namespace) -> int:
+    from codomain.codecs.dataset import Settings, run
+    from codomain.codecs.shards import Recipe
+    from codomain.codecs.target import UNITS
+
+    if arguments.output is None or any(getattr(arguments, f"target_{what}") is not None for what in UNITS):
+        raise ValueError("--shards needs OUT, a folder of shards, and --quality in place of a target")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C does, it ends the processes that work
+    model, quality = arguments.model or DEFAULT_MODELS["image"], arguments.quality
+    recipe = Recipe(arguments.input.resolve(), arguments.output.resolve(), model, quality)
+    who = arguments.shard or (0, 1), arguments.jobs, arguments.engine or "processes"
+    return run(recipe, int(arguments.shards), Settings(*who, arguments.force), arguments.json)
+
+
+def _encode_film(
+    arguments: argparse.Namespace, source: Path | bytes, target: Path, codec: Any, goal: Any, bar: Bar
+) -> dict[str, Any]:
+    from codomain.codecs import files
+    from codomain.codecs.video_files import Wanted, encode_video
+
+    if arguments.time <= 0:
+        raise ValueError(f"--time is above 0; found {arguments.time:g} s")
+    wanted = Wanted(arguments.quality, goal, arguments.time, arguments.scale, arguments.seed, arguments.mask)
+    beside = None if target == files.STREAM else target
+    coded = encode_video(source, codec, wanted, bar, beside, arguments.force)
+    for note in coded.notes:
+        print(f"codomain: {'-' if isinstance(source, bytes) else source}: {note}", file=sys.stderr)
+    files.write(target, coded.data, arguments.force)
+    form = coded.form
+    if coded.lacking or coded.interrupted:
+        kept = f"{target} holds {form.frames} of {form.frames + coded.lacking} frames as they were then"
+        raise KeyboardInterrupt(f"interrupted: {kept}" + ("" if beside is None else "; with --force it goes on"))
+    return {"model": codec.name, **({} if coded.quality is None else {"quality": coded.quality}),
+            **_film_row(form), "n_bytes": len(coded.data),
+            "bpp": round(8 * len(coded.data) / (form.width * form.height * form.frames), 4)}  # fmt: skip
 
 
 def _decode(arguments: argparse.Namespace) -> int:
-    from codomain.codecs import bitstream, files, media, sound
+    from codomain.codecs import bitstream, files, media, sound, video
 
     wanted = None if arguments.format is None else "." + arguments.format.lower().lstrip(".")
-    if wanted is not None and wanted not in media.FORMATS:
+    if wanted is not None and wanted not in media.FORMATS and wanted not in video.WRITTEN:
         sound.written_format(wanted)
 
     def kind_of(data: bytes | memoryview) -> str:
@@ -92,12 +142,18 @@ def _decode(arguments: argparse.Namespace) -> int:
 
     def suffix_of(data: bytes | memoryview) -> str:
         kind = kind_of(data)
-        fits = wanted is not None and (wanted in sound.WRITTEN) == (kind == "sound")
+        if kind == "video":
+            return "" if wanted == ".png" else str(wanted) if wanted in video.WRITTEN else ".mp4"
+        fits = wanted is not None and wanted in {"image": media.FORMATS, "sound": sound.WRITTEN}[kind]
         return str(wanted) if fits else {"image": ".png", "sound": ".wav"}[kind]
 
     def one(source: Path, target: Path, bar: Bar) -> dict[str, Any]:
         data = files.view(source)
         suffix = suffix_of(data) if target == files.STREAM else target.suffix
+        if kind_of(data) == "video":
+            return _decode_film(arguments, source, data, target, suffix, bar)
+        if arguments.frames is not None or arguments.fps is not None:
+            raise ValueError(f"--frames and --fps are of video; the file holds {kind_of(data)}")
         files.refuse_overwrite(target, arguments.force)
         fast = arguments.decoder == "fast"
         if kind_of(data) == "sound":
@@ -110,7 +166,7 @@ def _decode(arguments: argparse.Namespace) -> int:
             return {**_sound_row(form), "damage": file.damage}
         format = media.suffix_format(Path("x" + suffix))
         if arguments.start is not None or arguments.stop is not None:
-            raise ValueError("--start and --stop are of sound; the file holds an image")
+            raise ValueError("--start and --stop are of sound and video; the file holds an image")
         file = bitstream.read(data, arguments.salvage)
         _tell_damage(source, file.damage)
         picture = files.decode_picture(file, fast, arguments.stages)
@@ -121,7 +177,43 @@ def _decode(arguments: argparse.Namespace) -> int:
     def suffix_at(path: Path) -> str:
         return suffix_of(files.view(path))
 
-    return _each(arguments, files.jobs(arguments.input, arguments.output, {".cdm"}, suffix_at), one)
+    return each(arguments, files.jobs(arguments.input, arguments.output, {".cdm"}, suffix_at), one)
+
+
+def _decode_film(
+    arguments: argparse.Namespace, source: Path, data: bytes | memoryview, target: Path, suffix: str, bar: Bar
+) -> dict[str, Any]:
+    from codomain.codecs import files, video
+    from codomain.codecs.video_files import Span, decode_video
+
+    if arguments.frames is not None and (arguments.start is not None or arguments.stop is not None):
+        raise ValueError("--frames, or --start and --stop: not both")
+    first, stop = arguments.frames or (None, None)
+    span = Span(first, stop, arguments.start, arguments.stop, arguments.fps)
+    if suffix.lower() not in (*video.WRITTEN, *video.FOLDER):
+        raise ValueError(f"{suffix}: video is written as one of {' '.join(video.WRITTEN)}, or a folder of PNG files")
+    is_folder = suffix.lower() in video.FOLDER
+    if is_folder and target == files.STREAM:
+        raise ValueError("standard output takes no folder of frames")
+    if not is_folder:
+        files.refuse_overwrite(target, arguments.force)
+    elif target.is_file() or (not arguments.force and target.is_dir() and video.holds_frames(target)):
+        raise ValueError(f"{target} exists already{'' if target.is_file() else ': --force replaces its frames'}")
+    decoded = decode_video(data, span, arguments.salvage)
+    _tell_damage(source, decoded.file.damage)
+    form = decoded.form
+    frames = bar.tally(decoded.frames, form.frames, "frames")
+    if is_folder:
+        video.write_clip(target, frames, form, suffix)
+    else:
+        with files.writing(target, arguments.force) as partial:
+            video.write_clip(partial, frames, form, suffix, decoded.audio)
+    return {**_film_row(form), "damage": decoded.file.damage}
+
+
+def _film_row(form: Any) -> dict[str, Any]:
+    """What a report says of a film."""
+    return {"width": form.width, "height": form.height, "frames": form.frames, "fps": str(form.rate)}
 
 
 def _tell_damage(source: Path, damage: list[str]) -> None:
@@ -139,7 +231,7 @@ def _info(arguments: argparse.Namespace) -> int:
     from codomain.codecs import bitstream
     from codomain.codecs.load import describe
 
-    return _inspect(arguments, lambda data: describe(bitstream.read(data, salvage=True), len(data)))
+    return inspect(arguments, lambda data: describe(bitstream.read(data, salvage=True), len(data)))
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -149,7 +241,7 @@ def _verify(arguments: argparse.Namespace) -> int:
         file = files.check(data)
         return {"intact": True, "chunks": len(file.chunks)}
 
-    return _inspect(arguments, check)
+    return inspect(arguments, check)
 
 
 def _models(arguments: argparse.Namespace) -> int:
@@ -206,92 +298,27 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    from codomain.tasks.compare import compare, read_plan
+
+    compare(read_plan(arguments.config), arguments.data, arguments.out, arguments.rest)
+    print((arguments.out / "table.md").read_text(), end="")
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from codomain.codecs import files
+    from codomain.tasks.predict import Predictor
+
+    look = Predictor(arguments.checkpoint)
+    return inspect(arguments, look, {".cdm"} | files.SUFFIXES["image"] | files.SUFFIXES["sound"])
+
+
 def _bench(arguments: argparse.Namespace) -> int:
     from codomain.codecs.bench import bench
 
     bench(arguments.subject, arguments.json, arguments.plot, arguments.force, arguments.roofline)
     return 0
-
-
-def _each(
-    arguments: argparse.Namespace,
-    jobs: Iterable[tuple[Path, Path]],
-    one: Callable[[Path, Path, Bar], dict[str, Any]],
-) -> int:
-    """Run every job; a failed input costs one line on stderr and the exit code 1, and the others go on."""
-    from codomain.codecs.files import kind_of
-
-    failed, pairs = 0, list(jobs)
-    shown = len(pairs) > 1 or any(kind_of(path) == "sound" for pair in pairs for path in pair)
-    with progress(len(pairs), shown=shown) as bar:
-        for source, target in pairs:
-            began = time.perf_counter()
-            bar.begin(source.name)
-            try:
-                row = one(source, target, bar)
-            except BrokenPipeError:
-                raise
-            except (ValueError, OSError) as error:
-                failed += _complain(error, source)
-                continue
-            finally:
-                bar.finish()
-            seconds = time.perf_counter() - began
-            if "width" in row:
-                bar.pass_through(row["width"] * row["height"] / 1e6, "MPix")
-            if arguments.json:
-                report = {"input": str(source), "output": str(target), **row, "seconds": round(seconds, 4)}
-                print(json.dumps(report), file=sys.stderr if str(target) == "-" else sys.stdout)
-            elif len(pairs) == 1 and str(target) != "-":
-                print(f"{target}: {_summary(row)}, {seconds:.2f} s")
-    if failed:
-        print(f"codomain: {failed} of {len(pairs)} failed", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def _summary(row: dict[str, Any]) -> str:
-    """One line of what was coded."""
-    if "width" in row:
-        words = [f"{row['width']} x {row['height']}"]
-    else:
-        words = [f"{row['duration']:g} s of {row['channels']} x {row['sample_rate']} Hz"]
-    words += [f"{row['n_bytes']} bytes"] if "n_bytes" in row else []
-    words += [f"{row[unit]} {unit}" for unit in ("bpp", "kbps") if unit in row]
-    words += [f"quality {row['quality']:g}"] if "quality" in row else []
-    return ", ".join(words)
-
-
-def _inspect(arguments: argparse.Namespace, look: Callable[[bytes], dict[str, Any]]) -> int:
-    from codomain.codecs import files
-
-    failed, paths = 0, []
-    for source in arguments.input:
-        try:
-            paths += [path for path, _ in files.jobs(source, None, {".cdm"}, ".cdm")]
-        except ValueError as error:
-            failed += _complain(error)
-    for path in paths:
-        try:
-            row = {"file": str(path), **look(files.read(path))}
-        except BrokenPipeError:
-            raise
-        except (ValueError, OSError) as error:
-            failed += _complain(error, path)
-            continue
-        if arguments.json:
-            print(json.dumps(row))
-        else:
-            print("\n".join(f"{key:>10}  {value}" for key, value in row.items() if value not in ("", [])))
-    return 1 if failed else 0
-
-
-def _complain(error: Exception, source: Path | None = None) -> int:
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename or source}: {error.strerror}"
-    else:
-        text = f"{source}: {error}" if source is not None and str(source) not in str(error) else str(error)
-    print(f"codomain: {' '.join(text.split())}", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

@@ -9,19 +9,20 @@ weights lie, `Codec.to` moves them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from codomain.codecs import bitstream, recording
+from codomain.codecs import bitstream, picture, recording
 from codomain.codecs.bitstream import NO_FLAGS, Flag, Header
 from codomain.codecs.bottleneck import Bottleneck
 from codomain.codecs.coder import BitstreamError
-from codomain.codecs.sound import Format
-from codomain.kernels.analysis import to_float
+from codomain.codecs.picture import at, extended
+from codomain.codecs.sound import RATES, Format
+from codomain.kernels.analysis import from_float, to_float
 from jaxtyping import Float, Int32, Shaped
 from torch import Tensor, nn
 
@@ -68,15 +69,17 @@ class Codec(nn.Module):
     sample_rate: int | None = None
     name: str = ""
     digest: bytes = bytes(8)
+    _place: Tensor
 
     def __init__(self, bottleneck: Bottleneck) -> None:
         super().__init__()
         self.bottleneck = bottleneck
+        self.register_buffer("_place", torch.empty(0), persistent=False)  # some codecs have no weights of their own
 
     @property
     def device(self) -> torch.device:
         """Where the weights lie, and what is made with them; a GPU codes all chunks of a file at once."""
-        return next(self.parameters()).device
+        return self._place.device
 
     def analysis(self, x: Float[Tensor, "b c *space"]) -> Float[Tensor, "b d *grid"]:
         """Signal to unquantized latents (g_a); sides are multiples of `stride`."""
@@ -141,7 +144,6 @@ class Codec(nn.Module):
         index = self.quality_index(quality)
         return self._decode(y, [n * self.stride for n in y.shape[2:]], torch.float32, index, tile)
 
-    @torch.inference_mode()
     def compress(
         self,
         x: Shaped[Tensor, "b c *space"],
@@ -163,21 +165,40 @@ class Codec(nn.Module):
         Raises:
             ValueError: as `encode`; also for a batch, or weights without tables.
         """
-        is_sound = self.kind == "sound"
-        self._check_signal(x, x.shape[1] if is_sound and x.dim() == 3 else self.channels)
-        if len(x) != 1:
+        if len(x) > 1:
             raise ValueError(f"compress takes one signal, b = 1; found {tuple(x.shape)}")
+        return self.compress_batch(
+            x, quality=quality, depth=depth, flags=flags, sections=sections, sample_rate=sample_rate
+        )[0]
+
+    @torch.inference_mode()
+    def compress_batch(
+        self,
+        x: Shaped[Tensor, "b c *space"],
+        *,
+        quality: float | None = None,
+        depth: int = 8,
+        flags: Flag = NO_FLAGS,
+        sections: Mapping[int, bytes] | None = None,
+        sample_rate: int = 44100,
+    ) -> list[bytes]:
+        """Return the bytes of a `.cdm` file of every signal: those of `compress`, in less time where they are small.
+
+        Args:
+            x: signals.
+            quality, depth, flags, sections, sample_rate: of each, as of `compress`.
+
+        Raises:
+            ValueError: as `compress`.
+        """
+        self._check_signal(x, x.shape[1] if self.kind == "sound" and x.dim() == 3 else self.channels)
         index = self.quality_index(quality)
-        if is_sound:
+        if self.kind == "sound":
             form = Format(x.shape[1], x.shape[2], sample_rate, depth, Flag.FLOAT in flags)
-            return recording.compress(self, [to_float(x[0]).cpu().numpy()], form, index, sections)
+            signals = to_float(x).cpu().numpy()
+            return [recording.compress(self, [signal], form, index, sections) for signal in signals]
         header = Header(self.kind, self.digest, (*reversed(x.shape[2:]),), depth, index, flags)
-        grid = self._grid(x.shape[2:])
-        symbols = self.symbols(x, index)[0]
-        regions = bitstream.tiles(grid, bitstream.CHUNK[self.kind])
-        payloads = self.bottleneck.encode_chunks([symbols[_at(region)] for region in regions], index)
-        layers = zip(*payloads, strict=True)  # of each, the payloads of all regions
-        return bitstream.write(header, [chunk for layer in layers for chunk in layer], sections)
+        return picture.compress(self, x, header, sections)
 
     def decompress(
         self,
@@ -212,23 +233,27 @@ class Codec(nn.Module):
         """Return the signal of a file that `bitstream.read` has parsed."""
         if self.kind == "sound":
             blocks = list(recording.decompress(self, file, stages=stages, fast=fast))
-            return _from_float(torch.from_numpy(np.concatenate(blocks, 1))[None], dtype)
+            return from_float(torch.from_numpy(np.concatenate(blocks, 1))[None], dtype)
         self.check_header(file.header)
         width, height = file.header.shape
         return self._decode(self._latents(file, stages), [height, width], dtype, file.header.quality, None, fast)
 
     def symbols(self, x: Shaped[Tensor, "b c *space"], index: int) -> Int32[Tensor, "b s *grid"]:
         """Return the integers that a signal is coded as, at a quality index; tile by tile."""
-        grid = self._grid(x.shape[2:])
+        grid = picture.grid_of(self, x.shape[2:])
         symbols = torch.empty(len(x), self.bottleneck.n_symbols, *grid, dtype=torch.int32, device=self.device)
         for region in bitstream.tiles(grid, max(grid) if self.analysis_halo is None else ENCODE_TILE[self.kind]):
-            wide, inner = _extended(region, grid, self.analysis_halo)
-            part = to_float(x[_at(slice(r.start * self.stride, r.stop * self.stride) for r in wide)].to(self.device))
+            wide, inner = extended(region, grid, self.analysis_halo)
+            part = to_float(x[at(slice(r.start * self.stride, r.stop * self.stride) for r in wide)].to(self.device))
             lacking = [(r.stop - r.start) * self.stride - n for r, n in zip(wide, part.shape[2:], strict=True)]
             if any(lacking):
                 part = F.pad(part, [m for n in reversed(lacking) for m in (0, n)], mode="replicate")
-            symbols[_at(region)] = self.bottleneck.to_symbols(self.analysis(part)[_at(inner)], index)
+            symbols[at(region)] = self.bottleneck.to_symbols(self.analysis(part)[at(inner)], index)
         return symbols
+
+    def in_one_pass(self, x: Shaped[Tensor, "b c *space"], index: int) -> bool:
+        """Whether `symbols` gives each signal of a batch the integers that it has alone."""
+        return False
 
     def quality_index(self, quality: float | None) -> int:
         """Return what a file's header says of a quality: four times it, 0 for a codec of one rate.
@@ -259,7 +284,28 @@ class Codec(nn.Module):
             BitstreamError: whatever else the bytes are.
             ValueError: for a number of stages that the codec does not have.
         """
+        if self.kind == "image" and self.device.type == "cpu":
+            return self.bottleneck.from_symbols(*self.read_symbols(data, stages))
         return self._latents(bitstream.read(data), stages)
+
+    def read_symbols(
+        self, data: bytes | memoryview, stages: int | None = None
+    ) -> tuple[Int32[Tensor, "1 s *grid"], int]:
+        """Return the integers of a picture's file, and the index of its quality, on the CPU: for loaders.
+
+        ``codec.bottleneck.from_symbols(symbols, index)`` is `read_latents`, on any device.
+
+        Args:
+            data: the file's bytes.
+            stages: as of `decompress`; of fewer, only their symbols.
+
+        Raises:
+            BitstreamError, ValueError: as `read_latents`; also for a codec of sound.
+        """
+        if self.kind != "image":
+            raise ValueError(f"read_symbols reads pictures; {self.name or 'this codec'} codes {self.kind}")
+        file = bitstream.read(data)
+        return picture.read_symbols(self, file, self.check_stages(stages)), file.header.quality
 
     def check_stages(self, stages: int | None) -> int:
         """Return how many layers of a file are wanted.
@@ -288,6 +334,8 @@ class Codec(nn.Module):
         if (not 4 <= header.quality <= 400) if self.bottleneck.has_rates else header.quality:
             rates = "4 to 400" if self.bottleneck.has_rates else 0
             raise BitstreamError(f"quality index {header.quality}; {self.name} has {rates}")
+        if self.sample_rate is not None and not RATES[0] <= header.shape[2] <= RATES[1]:
+            raise BitstreamError(f"a sample rate of {header.shape[2]} Hz; {RATES[0]} to {RATES[1]} are resampled")
 
     def region_latents(
         self,
@@ -316,25 +364,11 @@ class Codec(nn.Module):
         for layers, size in zip(payloads, sizes, strict=True):
             yield next(read) if layers else torch.zeros(1, self.latent_dim, *size, device=self.device)
 
-    def _grid(self, space: Sequence[int]) -> list[int]:
-        return [-(-n // self.stride) for n in space]
-
     def _latents(self, file: bitstream.File, stages: int | None = None) -> Tensor:
         if self.kind == "sound":
             layout = recording.layout_of(self, file)
             return torch.cat([y for _, y in recording.latents(layout, file, range(len(layout.regions)), stages)], -1)
-        self.check_header(file.header)
-        grid = self._grid([*reversed(file.header.shape[:2])])
-        regions, layers = bitstream.tiles(grid, bitstream.CHUNK[self.kind]), self.bottleneck.layers
-        n = len(regions)
-        if len(file.chunks) != n * layers:
-            raise BitstreamError(f"{len(file.chunks)} chunks; a signal of this size has {n * layers}")
-        sizes = [[r.stop - r.start for r in region] for region in regions]
-        parts = self.region_latents([file.chunks[i::n] for i in range(n)], sizes, file.header.quality, stages)
-        y_hat = torch.empty(1, self.latent_dim, *grid, device=self.device)
-        for region, part in zip(regions, parts, strict=True):
-            y_hat[_at(region)] = part
-        return y_hat
+        return picture.latents(self, file, stages)
 
     def _decode(
         self, y: Tensor, space: list[int], dtype: torch.dtype, index: int, tile: int | None, fast: bool = False
@@ -344,13 +378,13 @@ class Codec(nn.Module):
         side = max(grid) if self.synthesis_halo is None else tile or DECODE_TILE[self.kind]
         quality = torch.full((len(y),), index / 4, device=self.device) if self.bottleneck.has_rates else None
         for region in bitstream.tiles(grid, side):
-            wide, inner = _extended(region, grid, self.synthesis_halo)
-            given = y[_at(wide)].to(self.device)
+            wide, inner = extended(region, grid, self.synthesis_halo)
+            given = y[at(wide)].to(self.device)
             part = self.preview(given) if fast else self.synthesis(given, quality)
             inner = tuple(slice(r.start * self.stride, r.stop * self.stride) for r in inner)
-            target = x_hat[_at(slice(r.start * self.stride, r.stop * self.stride) for r in region)]
-            source = part[_at(inner)]
-            target.copy_(_from_float(source[_at(slice(n) for n in target.shape[2:])], dtype))
+            target = x_hat[at(slice(r.start * self.stride, r.stop * self.stride) for r in region)]
+            source = part[at(inner)]
+            target.copy_(from_float(source[at(slice(n) for n in target.shape[2:])], dtype))
         return x_hat
 
     def _check_signal(self, x: Tensor, channels: int | None = None) -> None:
@@ -364,28 +398,3 @@ class Codec(nn.Module):
     def _check_latents(self, y: Tensor) -> None:
         if y.dim() != self.ndim + 2 or y.shape[1] != self.latent_dim or 0 in y.shape:
             raise ValueError(f"expected latents (b, {self.latent_dim}, ...), not empty; found {tuple(y.shape)}")
-
-
-def _extended(
-    region: tuple[slice, ...], grid: Sequence[int], halo: int | None
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return a region with its halo, as far as the grid goes, and the region within that."""
-    wide, inner = [], []
-    for r, n in zip(region, grid, strict=True):
-        start, stop = (0, n) if halo is None else (max(0, r.start - halo), min(n, r.stop + halo))
-        wide.append(slice(start, stop))
-        inner.append(slice(r.start - start, r.stop - start))
-    return tuple(wide), tuple(inner)
-
-
-def _at(region: Iterable[slice]) -> tuple[Any, ...]:
-    """Index a region of the last axes."""
-    return (..., *region)
-
-
-def _from_float(x: Tensor, dtype: torch.dtype) -> Tensor:
-    x = x.clamp(-1, 1)
-    if dtype == torch.float32:
-        return x
-    scale = {torch.uint8: 255, torch.uint16: 65535}[dtype]
-    return x.add_(1).mul_(scale / 2).round_().to(dtype)

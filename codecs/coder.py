@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from codomain.kernels import context, rans
-from codomain.kernels.context import Forms
+from codomain.kernels.context import Weights
 from jaxtyping import Int32, Integer, Shaped, UInt16, UInt32
 
 Ints = npt.NDArray[Any]  # integers; what is not is refused in words
@@ -110,6 +110,11 @@ class Tables:
         return rans.entries(self.all_freqs, self.starts)
 
     @cached_property
+    def index(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:
+        """What the decoder needs of the tables; see `kernels/rans.py`."""
+        return rans.index(self.all_freqs, self.starts, self.precision)
+
+    @cached_property
     def slots(self) -> npt.NDArray[np.uint16]:
         """(c, 2**precision) column of each slot."""
         columns = np.tile(np.arange(self.escape + 1, dtype=np.uint16), len(self))
@@ -194,20 +199,22 @@ class Decoder:
             raise BitstreamError("payload ends in half a word")
         self.escapes, self.next_escape = bytes(data[start:states]), 0
         self.states = np.frombuffer(data, "<u4", lanes, states).astype(np.uint32)
-        words = np.frombuffer(data, "<u2", offset=states + 4 * lanes)
-        self.n_words = len(words)
-        self.words = np.append(words, np.uint16(0)).astype(np.uint16, copy=False)
+        self.n_words = (len(data) - states) // 2 - 2 * lanes
+        self.words = np.zeros(self.n_words + 1, np.uint16)
+        self.words[:-1] = np.frombuffer(data, "<u2", self.n_words, states + 4 * lanes)
         if (self.states < rans.START).any():
             raise BitstreamError("payload holds a coder state below 2**16")
 
     def pop(self, rows: Integer[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
         """Return the next symbols."""
-        tables, run = self.tables, rans.decode_reference if self.reference else rans.decode
-        rows = _check_rows(rows, rows, tables)
-        columns, self.cursor = run(
-            self.words, self.cursor, self.states, self.position, rows,
-            tables.all_freqs, tables.starts, tables.slots, tables.precision,
-        )  # fmt: skip
+        tables, rows = self.tables, _check_rows(rows, rows, self.tables)
+        given = (self.words, self.cursor, self.states, self.position, rows)
+        if self.reference:
+            columns, self.cursor = rans.decode_reference(
+                *given, tables.all_freqs, tables.starts, tables.slots, tables.precision
+            )
+        else:
+            columns, self.cursor = rans.decode(*given, tables.index, tables.precision)
         if self.cursor > self.n_words:
             raise BitstreamError(f"payload ends early: {self.n_words} words are not enough")
         self.position += len(rows)
@@ -217,12 +224,12 @@ class Decoder:
             symbols[columns == tables.escape] = values
         return symbols
 
-    def pop_all(self, symbols: Int32[np.ndarray, "d h w"], forms: Forms, floors: Int32[np.ndarray, "p d"]) -> None:
+    def pop_all(self, symbols: Int32[np.ndarray, "d h w"], weights: Weights, floors: Int32[np.ndarray, "p d"]) -> None:
         """Fill ``symbols`` with all of the payload, each with the table that `kernels/context.py` chooses."""
         values, tables = self.take_escapes(), self.tables
         self.cursor, taken = context.decode(
-            self.words, self.states, values,
-            (tables.all_freqs, tables.starts, tables.slots, tables.offsets), tables.precision, forms, floors, symbols,
+            self.words, self.states, values, tables.index, tables.offsets, tables.escape, tables.precision,
+            weights, floors, symbols,
         )  # fmt: skip
         self.position = symbols.size
         if taken != len(values) or self.cursor > self.n_words:
@@ -230,6 +237,8 @@ class Decoder:
 
     def take_escapes(self) -> Int32[np.ndarray, " e"]:
         """Return all values that stand for escaped symbols, for a backend that decodes all at once."""
+        if not self.escapes:
+            return np.zeros(0, np.int32)
         n = int((np.frombuffer(self.escapes, np.uint8) < 0x80).sum())  # the last bytes of varints
         if n > self.total:
             raise BitstreamError(f"payload escapes {n} symbols; it holds {self.total}")

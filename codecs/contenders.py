@@ -1,19 +1,21 @@
 """Contenders: every codec under test as the same kind of thing, and the fresh processes that run them.
 
-A contender is a name, a quality, `compress` and `decompress`: ours, those of `baselines.py` and `sound_baselines.py`,
-CompressAI's (`zoo.py`). Its kind (`kind.py`) says what a signal is: here, signals are opaque.
+A contender is a name, a quality, `compress` and `decompress`: ours, those of `baselines.py`, `sound_baselines.py` and
+`video_baselines.py`, CompressAI's (`zoo.py`). Its kind (`kind.py`) says what a signal is: here, signals are opaque.
 
     python -m codomain.codecs.contenders encode NAME     signal -> file
     python -m codomain.codecs.contenders decode NAME     file -> samples
-    python -m codomain.codecs.contenders time NAME       signal -> speeds, warm; nothing is written
+    python -m codomain.codecs.contenders time NAME       signal, and its file -> speeds, warm; nothing is written
 
-Standard input is JSON, a list of [input, output]; every pair answers with one line of JSON, an input that fails too.
-The last line is the process's own: its peak memory.
+Standard input is JSON, a list of [input, output], for a `Matched` perhaps with the bytes that it has; every one answers
+with one line of JSON, an input that fails too. The last line is the process's own: its peak memory. Encoding that is
+slow is timed where the file is made, other encoding by the job `time`, which makes the file again.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -23,12 +25,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Protocol, runtime_checkable
 
+from codomain.codecs.arguments import duration
 from codomain.codecs.image_kind import ImageKind
 from codomain.codecs.kind import Kind
 from codomain.codecs.matched import match
 from codomain.codecs.sound_kind import SoundKind
+from codomain.codecs.video_kind import VideoKind
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (ImageKind(), SoundKind())}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (ImageKind(), SoundKind(), VideoKind())}
 RUNS = 3  # timed runs of each signal, after one to warm up
 NEAR = 0.002  # of the bytes: a matched file that is this near needs no further search
 
@@ -65,6 +69,10 @@ class Contender(Protocol):
     def threads(self) -> int:
         """That it uses of its own accord."""
 
+    @property
+    def slow(self) -> bool:
+        """Whether encoding takes so long that a signal is coded once, and timed there, never again."""
+
     def compress(self, x: Any) -> bytes:
         """Return the bytes of a whole file."""
 
@@ -74,29 +82,43 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class Ours:
-    """A model that ships."""
+    """A model that ships.
 
-    name: str
+    Attributes:
+        model: its name in the index.
+        quality: None for its middle.
+        seconds: that a fit takes, of a model that is fitted to every signal; None for its default.
+    """
+
+    model: str
     quality: float | None = None
+    seconds: float | None = None
     suffix: str = ".cdm"
+
+    @property
+    def name(self) -> str:
+        """The model's, and the time where one is given: fits of other lengths are another curve."""
+        return self.model if self.seconds is None else f"{self.model}-{self.seconds:g}s"
 
     @property
     def version(self) -> str:
         """The digest of the weights."""
         from codomain.codecs.load import index
 
-        return str(index()[self.name]["sha256"][:16])
+        return str(index()[self.model]["sha256"][:16])
 
     @property
     def kind(self) -> str:
         """As the index has it."""
         from codomain.codecs.load import index
 
-        return str(index()[self.name]["kind"])
+        return str(index()[self.model]["kind"])
 
     @property
-    def latents_per_position(self) -> float:
-        """Latent channels over positions per latent."""
+    def latents_per_position(self) -> float | None:
+        """Latent channels over positions per latent; None where the latents are the weights of a network."""
+        if KINDS[self.kind].latents is None:
+            return None
         codec = self._codec
         return float(codec.latent_dim / codec.stride**codec.ndim)
 
@@ -107,9 +129,14 @@ class Ours:
 
         return torch.get_num_threads()
 
+    @property
+    def slow(self) -> bool:
+        """Where it is fitted to every signal."""
+        return KINDS[self.kind].fits
+
     def compress(self, x: Any) -> bytes:
         """Return the bytes of a `.cdm` file."""
-        return KINDS[self.kind].compress(self._codec, x, self.quality)
+        return KINDS[self.kind].compress(self._codec, x, self.quality, self.seconds)
 
     def decompress(self, data: bytes) -> Any:
         """Decode; not rounded."""
@@ -119,7 +146,7 @@ class Ours:
     def _codec(self) -> Any:
         from codomain.codecs.load import load
 
-        return load(self.name)
+        return load(self.model)
 
 
 @dataclass(frozen=True)
@@ -136,6 +163,7 @@ class Matched:
     baseline: str
     other: Contender
     latents_per_position: float | None = None
+    slow: bool = False
 
     @property
     def name(self) -> str:
@@ -168,9 +196,12 @@ class Matched:
         return self._at(0).threads
 
     def compress(self, x: Any) -> bytes:
-        """Return the bytes of a whole file."""
-        scale, n_bytes = KINDS[self.kind].scales[self.baseline], len(self.other.compress(x))
-        make = KINDS[self.kind].baseline
+        """Return the bytes of a whole file; the other's is made for it."""
+        return self.within(x, len(self.other.compress(x)))
+
+    def within(self, x: Any, n_bytes: int) -> bytes:
+        """Return the bytes of a whole file, where the other's has ``n_bytes``."""
+        scale, make = KINDS[self.kind].scales[self.baseline], KINDS[self.kind].baseline
         return match(scale, lambda q: make(self.baseline, q).compress(x), n_bytes, {}, NEAR, at_most=True)[1]
 
     def decompress(self, data: bytes) -> Any:
@@ -185,7 +216,7 @@ class Matched:
 
 def parse(text: str) -> Contender:
     """Return the contender that a name stands for: "walloc-rgb-4x", "jpeg:30", "cheng2020-anchor:3"; or
-    "opus@walloc-stereo-5x:50", Opus at the bytes of that.
+    "opus@walloc-stereo-5x:50", Opus at the bytes of that; "hnerv-boost-90s:50" is fitted for 90 seconds.
 
     Raises:
         ValueError: if there is none of this name, or it is not installed.
@@ -202,6 +233,9 @@ def parse(text: str) -> Contender:
 
     if name in index():  # those that were replaced too
         return Ours(name, _check_quality(name, quality))
+    model, _, time = name.rpartition("-")
+    if model in index() and KINDS[index()[model]["kind"]].fits and (seconds := _seconds_of(time)):
+        return Ours(model, _check_quality(model, quality), seconds)
     from codomain.codecs.zoo import parse_zoo
 
     learned = parse_zoo(text)
@@ -236,6 +270,16 @@ def _check_quality(name: str, text: str) -> float | None:
     return quality
 
 
+def _seconds_of(text: str) -> float | None:
+    from argparse import ArgumentTypeError
+
+    try:
+        found = duration(text)
+    except ArgumentTypeError:
+        return None
+    return found if found > 0 else None
+
+
 def label(contender: Contender) -> str:
     """Return the name that `parse` takes."""
     return contender.name if contender.quality is None else f"{contender.name}:{contender.quality:g}"
@@ -245,19 +289,25 @@ def main(job: str, name: str) -> None:
     """Do one job on all pairs of standard input."""
     contender, pairs = parse(name), json.load(sys.stdin)
     work = {"encode": _encode, "decode": _decode, "time": _time}[job]
-    for source, target in pairs:
+    for source, target, *n_bytes in pairs:
         try:
-            report = work(contender, Path(source), Path(target))
+            report = work(contender, Path(source), Path(target), *n_bytes)
         except (ValueError, OSError) as error:
             report = {"error": " ".join(str(error).split())}
         print(json.dumps(report), flush=True)
     print(json.dumps({"peak_mb": round(_peak_bytes() / 1e6, 1)}), flush=True)
 
 
-def _encode(contender: Contender, source: Path, target: Path) -> dict[str, Any]:
-    data = contender.compress(KINDS[contender.kind].read(source))
+def _encode(contender: Contender, source: Path, target: Path, n_bytes: int | None = None) -> dict[str, Any]:
+    x = KINDS[contender.kind].read(source)
+    began, cpu = time.perf_counter(), _cpu_seconds()
+    if n_bytes is not None and isinstance(contender, Matched):
+        data = contender.within(x, n_bytes)
+    else:
+        data = contender.compress(x)
+    taken = {"encode_s": time.perf_counter() - began, "encode_cpu_s": _cpu_seconds() - cpu}
     target.write_bytes(data)
-    return {"n_bytes": len(data)}
+    return {"n_bytes": len(data), **({k: round(s, 6) for k, s in taken.items()} if contender.slow else {})}
 
 
 def _decode(contender: Contender, source: Path, target: Path) -> dict[str, Any]:
@@ -268,15 +318,21 @@ def _decode(contender: Contender, source: Path, target: Path) -> dict[str, Any]:
 def _time(contender: Contender, source: Path, target: Path) -> dict[str, Any]:
     kind = KINDS[contender.kind]
     x = kind.read(source)
-    data, first = contender.compress(x), time.time()  # which warms up
+    data = target.read_bytes() if contender.slow else contender.compress(x)  # which warms up
+    coded = time.time()
     contender.decompress(data)
     return {
-        "first_coded_at": first,
+        "first_done_at": time.time() if contender.slow else coded,
         "amount": kind.amount(x),
         "threads": contender.threads,
-        "encode_s": _seconds(lambda: contender.compress(x)),
+        **({} if contender.slow else {"encode_s": _seconds(lambda: contender.compress(x))}),
         "decode_s": _seconds(lambda: contender.decompress(data)),
     }
+
+
+def _cpu_seconds() -> float:
+    """Of all threads of this process and of the processes that it waited for."""
+    return sum(os.times()[:4])
 
 
 def _peak_bytes() -> int:

@@ -7,12 +7,13 @@ The forms and their order are specified in `kernels/context.py`. No floats enter
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from codomain.codecs.coder import BitstreamError, Decoder, Encoder, Tables
 from codomain.kernels import context
-from codomain.kernels.context import N_TABLES, PHASES, Forms
+from codomain.kernels.context import N_TABLES, PHASES, Forms, Weights
 from jaxtyping import Int32, UInt16
 
 
@@ -32,6 +33,7 @@ class ContextModel:
     forms: Forms
     floors: Int32[np.ndarray, "anchors p d"]
     tables: Tables
+    _floors: dict[int, Int32[np.ndarray, "p d"]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         context.check(self.forms)
@@ -47,6 +49,11 @@ class ContextModel:
             )
         if len(self.tables) != N_TABLES:
             raise ValueError(f"expected {N_TABLES} tables; found {len(self.tables)}")
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Those of the forms, as the compiled functions take them."""
+        return context.packed(self.forms)
 
     def encode(self, symbols: Int32[np.ndarray, "d h w"], index: int, backend: str = "numba") -> bytes:
         """Return the payload of one chunk; any integer within +-2**30 is legal.
@@ -72,7 +79,7 @@ class ContextModel:
         decoder = Decoder(data, self.tables, d * h * w, backend)
         symbols = np.zeros((d, h, w), np.int32)
         if backend == "numba":
-            decoder.pop_all(symbols, self.forms, self.floor(index))
+            decoder.pop_all(symbols, self.weights, self.floor(index))
         else:
             for c, phase, row, nearest, mirror in context.steps_reference(symbols, self.forms, self.floor(index)):
                 part = decoder.pop(row).astype(np.int64) * mirror + nearest
@@ -90,7 +97,7 @@ class ContextModel:
         if len(symbols) != len(self.forms.value):
             raise ValueError(f"expected {len(self.forms.value)} channels; found {len(symbols)}")
         if backend == "numba":
-            return context.choose(np.ascontiguousarray(symbols), self.forms, self.floor(index))
+            return context.choose(np.ascontiguousarray(symbols), self.weights, self.floor(index))
         rows, coded = [], []
         for c, phase, row, nearest, mirror in context.steps_reference(symbols, self.forms, self.floor(index)):
             rows.append(row)
@@ -99,6 +106,11 @@ class ContextModel:
 
     def floor(self, index: int) -> Int32[np.ndarray, "p d"]:
         """Interpolate the least spreads; the same integers on every machine."""
+        if index not in self._floors:
+            self._floors[index] = self._interpolated(index)
+        return self._floors[index]
+
+    def _interpolated(self, index: int) -> Int32[np.ndarray, "p d"]:
         low, t = divmod((index - 4) * (len(self.floors) - 1), 396)
         low, t = (low, t) if low < len(self.floors) - 1 else (low - 1, 396)
         between = self.floors[low].astype(np.int64) * (396 - t) + self.floors[low + 1].astype(np.int64) * t

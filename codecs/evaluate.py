@@ -114,11 +114,12 @@ def evaluate(
     left_out += unreadable
     with _folder(out) as folder:
         store = Store(folder)
+        _foretell(contenders, inputs, store, jobs)
         with progress(len(contenders) * len(inputs), "sweep", logged=True) as bar:
             left_out += sweep(contenders, inputs, store, jobs, bar.finish)
         points, rows, complete = _points(kind, contenders, inputs, store, left_out)
         if timing:
-            _add_speeds(kind, contenders, complete, points, left_out)
+            _add_speeds(kind, contenders, complete, store, points, left_out)
         title = plan.title or data.resolve().name
         compared, gained = results.compare(kind, points, plan.anchor or kind.anchor), results.differences(kind, rows)
         notes = _notes(kind, data, complete, points, left_out, timing)
@@ -169,6 +170,17 @@ def _kind(contenders: Sequence[Contender]) -> Kind:
     return KINDS[contenders[0].kind]
 
 
+def _foretell(contenders: Sequence[Contender], inputs: Sequence[Input], store: Store, jobs: int) -> None:
+    """Say how long it takes to fit networks: of a fit that runs, a bar shows nothing."""
+    ours = [c for c in contenders if isinstance(c, Ours) and c.slow]
+    fits = [c for c in ours for source in inputs if store.find(c, source) is None]
+    if fits:
+        from codomain.codecs.encoding import DEFAULT_SECONDS
+
+        seconds = sum((c.seconds or DEFAULT_SECONDS) / (1 if c.threads > 1 else jobs) for c in fits)
+        print(f"codomain: {len(fits)} fits, which take {seconds / 60:.1f} minutes in all", file=sys.stderr, flush=True)
+
+
 def _points(
     kind: Kind, contenders: Sequence[Contender], inputs: Sequence[Input], store: Store, left_out: list[str]
 ) -> tuple[list[Row], list[Row], list[Input]]:
@@ -203,8 +215,9 @@ def _points(
 
 
 def _add_speeds(
-    kind: Kind, contenders: Sequence[Contender], inputs: Sequence[Input], points: list[Row], left_out: list[str]
-) -> None:
+    kind: Kind, contenders: Sequence[Contender], inputs: Sequence[Input], store: Store, points: list[Row],
+    left_out: list[str],
+) -> None:  # fmt: skip
     """Time every contender on up to `TIMED` signals that lie evenly in the list; it has the machine to itself.
 
     Not those that are matched: they search.
@@ -218,8 +231,10 @@ def _add_speeds(
             samples.append(Path(folder) / f"{i}{kind.handed}")
             kind.save(samples[-1], kind.read(inputs[i].path))
         for contender in timed:
+            rows = [store.rows[label(contender), contender.version, inputs[i].crc] for i in chosen]
+            made = [(store.folder / row["file"], row) for row in rows]
             try:
-                by_label[label(contender)].update(time_codec(contender, samples))
+                by_label[label(contender)].update(time_codec(contender, samples, made))
             except ValueError as error:
                 left_out.append(f"speed of {label(contender)}: {error}")
             bar.finish(label(contender))
@@ -244,6 +259,11 @@ def _notes(
             "cores, of which a codec uses as many as its column of threads says; start: a fresh process to its first "
             f"coded {kind.item}; peak: memory of a process that encodes and decodes"
         )
+        if any("encode_cpu_s" in point for point in points):
+            notes.append(
+                "what is slow encoded once, where its file was made: alone, if it uses many threads, else beside "
+                f"others on a core of its own; its start is to its first decoded {kind.item}"
+            )
     versions = dict.fromkeys(f"{p['name']}: {p['version']}" for p in points if "@" not in p["name"])
     notes.append("; ".join(versions))
     return notes + [f"left out: {line}" for line in left_out]
@@ -260,7 +280,7 @@ def _print(
     def right(titles: Sequence[str]) -> list[Column]:
         return [Column(title, no_wrap=True, justify="right") for title in titles]
 
-    for columns in ((kind.rate, *kind.metrics), kind.costs):
+    for columns in ((kind.rate, *kind.sizes, *kind.metrics), kind.costs):
         figures = [column for column in columns if any(point.get(column.key) is not None for point in points)]
         if figures:
             table = Table(Column("codec", no_wrap=True), *right([figure.title for figure in figures]), title=title)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from codomain.codecs import bitstream, media, recording, sound
+from codomain.codecs import bitstream, media, recording, sound, video
 from codomain.codecs.bitstream import ALPHA, EXIF, ICC, NO_FLAGS, File, Flag
 from codomain.codecs.codec import DEFAULT_QUALITY, Codec
 from codomain.codecs.coder import BitstreamError
@@ -28,17 +28,27 @@ from codomain.codecs.progress import Bar
 from codomain.codecs.target import Target, find_quality
 
 STREAM = Path("-")
-SUFFIXES = {"image": set(media.FORMATS) | media.FOREIGN, "sound": set(sound.FORMATS) | sound.FOREIGN}
+SUFFIXES = {
+    "image": set(media.FORMATS) | media.FOREIGN,
+    "sound": set(sound.FORMATS) | sound.FOREIGN,
+    "video": set(video.FORMATS) | video.FOREIGN,
+}
 
 
-def kind_of(path: Path, data: bytes | None = None) -> str:
-    """Return "image" or "sound": what a path's suffix says, or else the first bytes."""
+def kind_of(path: Path, data: bytes | None = None, wanted: str | None = None) -> str:
+    """Return "image", "sound" or "video": what a path's suffix says, or else the first bytes.
+
+    A folder holds images, unless ``wanted``, the kind of the model that shall code it, is video: then it is a film.
+    """
+    if path.is_dir():
+        return "video" if wanted == "video" and video.holds_frames(path) else "image"
     found = next((kind for kind, suffixes in SUFFIXES.items() if path.suffix.lower() in suffixes), None)
     if found is None:
         if data is None and path != STREAM and path.is_file():
             with path.open("rb") as file:
                 data = file.read(12)
-        found = "sound" if data is not None and sound.is_sound(data) else "image"
+        head = data or b""
+        found = "sound" if sound.is_sound(head) else "video" if video.is_video(head) else "image"
     return found
 
 
@@ -153,6 +163,8 @@ def decode_sound(
     codec.check_header(header)
     codec.check_stages(stages)
     form = recording.form_of(header)
+    if not all(second is None or np.isfinite(second * form.sample_rate) for second in (start_s, stop_s)):
+        raise ValueError(f"expected start and stop in seconds; found {start_s} and {stop_s}")
     start, stop = (
         default if second is None else round(second * form.sample_rate)
         for second, default in ((start_s, 0), (stop_s, form.samples))
@@ -213,6 +225,10 @@ def check(data: bytes | memoryview) -> File:
         layout = recording.layout_of(codec, file)
         for _ in recording.latents(layout, file, range(len(layout.regions))):  # one by one: it may be long
             pass
+    elif file.header.kind == "video":
+        from codomain.codecs.video_files import check_integers
+
+        check_integers(file)
     else:
         codec.read_latents(data)
     if ALPHA in file.sections:
@@ -258,7 +274,7 @@ def writing(path: Path, force: bool) -> Iterator[Path]:
     folder = Path(tempfile.gettempdir()) if path == STREAM else path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".codomain-", suffix=".part", dir=folder)
+        handle, name = tempfile.mkstemp(prefix=f".codomain-{path.stem[:32]}-", suffix=".part", dir=folder)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     os.close(handle)
@@ -288,11 +304,12 @@ def refuse_overwrite(path: Path, force: bool) -> None:
 
 
 def jobs(
-    source: Path, target: Path | None, suffixes: set[str], new_suffix: str | Callable[[Path], str]
+    source: Path, target: Path | None, suffixes: set[str], new_suffix: str | Callable[[Path], str], films: bool = False
 ) -> Iterator[tuple[Path, Path]]:
     """Pair inputs with outputs. A folder keeps its tree; the default output lies beside the input.
 
-    ``new_suffix`` is that of the outputs, or what tells it of an input.
+    ``new_suffix`` is that of the outputs, or what tells it of an input. With ``films``, a folder of PNG files is one
+    input, as a file is.
 
     Raises:
         ValueError: if the input does not exist, or a folder holds nothing of these suffixes.
@@ -301,25 +318,33 @@ def jobs(
     def suffix(path: Path) -> str:
         return new_suffix if isinstance(new_suffix, str) else new_suffix(path)
 
+    def is_input(path: Path) -> bool:
+        return video.holds_frames(path) if path.is_dir() and films else path.is_file()
+
+    def stem(path: Path) -> str:
+        return path.name if path.is_dir() else path.stem
+
     if source == STREAM:
         yield source, target or STREAM
-    elif source.is_dir():
-        found = sorted(p for p in source.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+    elif source.is_dir() and not is_input(source):
+        fitting = (p for p in source.rglob("*") if p.suffix.lower() in suffixes or p.is_dir())
+        found = sorted(p for p in fitting if is_input(p))
         if not found:
             raise ValueError(f"{source}: no files that end in {' '.join(sorted(suffixes))}")
         if target is not None and (target == STREAM or target.is_file()):
             raise ValueError(f"{source} is a folder: expected a folder to write to; found {target}")
         root = target or source
-        stems = [p.with_suffix("") for p in found]
+        stems = [p.with_name(stem(p)) for p in found]
         times = Counter(stems)
-        for path, stem in zip(found, stems, strict=True):
+        for path, short in zip(found, stems, strict=True):
             # photo.png beside photo.jpg: both names stay whole
-            name = path.name if times[stem] > 1 else path.stem
+            name = path.name if times[short] > 1 else short.name
             yield path, root / path.relative_to(source).with_name(name + suffix(path))
     elif source.exists():
         if target is not None and target.is_dir():
-            target = target / (source.stem + suffix(source))
-        yield source, target or source.with_suffix(suffix(source))
+            target = target / (stem(source.resolve()) + suffix(source))
+        beside = source.resolve() if source.is_dir() else source  # "." has no name
+        yield source, target or beside.with_name(stem(beside) + suffix(source))
     else:
         raise ValueError(f"{source}: no such file or folder")
 

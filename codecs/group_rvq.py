@@ -39,7 +39,7 @@ class GroupResidualVQ(CodeBottleneck):
         reset_below: share of the even use below which a code is replaced.
         stage_dropout: share of training batches that use a random number of stages.
         n_classes: clusters of codes for the entropy coder, at most 256.
-        kmeans_steps: of the start; 0 starts from vectors as they are drawn.
+        kmeans_steps: of the start; 0 starts from vectors as they are drawn, None from normal codes.
     """
 
     codebooks: Tensor
@@ -57,7 +57,7 @@ class GroupResidualVQ(CodeBottleneck):
         reset_below: float = 0.1,
         stage_dropout: float = 0.0,
         n_classes: int = 64,
-        kmeans_steps: int = KMEANS_STEPS,
+        kmeans_steps: int | None = KMEANS_STEPS,
     ) -> None:
         super().__init__(channels, groups, stages, codebook_size, n_classes)
         if channels % groups:
@@ -125,6 +125,8 @@ class GroupResidualVQ(CodeBottleneck):
     @torch.no_grad()
     def start(self, y: Float[Tensor, "b d *grid"], bits: float | None = None) -> None:
         """k-means, stage by stage, each on what the stages before left over."""
+        if self.kmeans_steps is None:
+            return
         rows = self._gathered(y.movedim(1, -1).flatten(0, -2).contiguous())
         for group, part in enumerate(rows.chunk(self.groups, 1)):
             residual = part.contiguous()

@@ -89,7 +89,9 @@ class ImageKind(Kind):
         x: np.ndarray = np.load(path)
         return x
 
-    def compress(self, codec: Any, x: UInt8[np.ndarray, "h w 3"], quality: float | None) -> bytes:
+    def compress(
+        self, codec: Any, x: UInt8[np.ndarray, "h w 3"], quality: float | None, seconds: float | None = None
+    ) -> bytes:
         """Return the bytes of a `.cdm` file."""
         import torch
 

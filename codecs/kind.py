@@ -2,8 +2,9 @@
 
     a folder --read--> signal --codec--> file --codec--> signal --measure--> one row --exhibit--> the page
 
-`image_kind.py` and `sound_kind.py` are the kinds that there are. A kind says how files are read and handed from process
-to process, what is measured, what rate and speed are called, which baselines there are, and what the page shows.
+`image_kind.py`, `sound_kind.py` and `video_kind.py` are the kinds that there are. A kind says how files are read and
+handed from process to process, what is measured, what rate and speed are called, which baselines there are, and what
+the page shows.
 """
 
 from __future__ import annotations
@@ -92,14 +93,16 @@ class Kind(ABC):
     """A kind of signal.
 
     Attributes:
-        name: "image" or "sound", as of codecs and in the headers of files.
+        name: "image", "sound" or "video", as of codecs and in the headers of files.
         item: one of them, as people say.
         files: what a folder holds.
         suffixes: of files that are tried.
         handed: suffix of the samples that one process hands to another.
         rate: bits over the signal's extent, and ``rate_axis``, its name in full.
         speeds: of encoding and decoding, per second.
-        latents: numbers that a model would learn from, over the signal's extent.
+        fits: whether models of ours are fitted to every signal, which takes minutes: see `Contender.slow`.
+        latents: numbers that a model would learn from, over the signal's extent; None where files hold no such.
+        sizes: figures of files beside the rate.
         metrics: in the order of tables.
         compared: keys of those whose curves are drawn and compared; the first is drawn in a README.
         anchor: the baseline that curves are compared with.
@@ -118,7 +121,9 @@ class Kind(ABC):
     rate: Column
     rate_axis: str
     speeds: tuple[Column, Column]
-    latents: Column
+    fits = False
+    latents: Column | None
+    sizes: tuple[Column, ...] = ()
     metrics: tuple[Metric, ...]
     compared: tuple[str, ...]
     anchor: str
@@ -130,15 +135,15 @@ class Kind(ABC):
 
     @property
     def columns(self) -> dict[str, Column]:
-        """Every figure of a contender: the rate, the metrics, the speeds."""
-        return {column.key: column for column in (self.rate, *self.metrics, *self.costs)}
+        """Every figure of a contender: the rate, other sizes, the metrics, the speeds."""
+        return {column.key: column for column in (self.rate, *self.sizes, *self.metrics, *self.costs)}
 
     @property
     def costs(self) -> tuple[Column, ...]:
         """What a contender takes beside bytes."""
         return (
-            self.latents, *self.speeds, Column("threads", "threads"), Column("start_s", "start s", 2),
-            Column("peak_mb", "peak MB"),
+            *(() if self.latents is None else (self.latents,)), *self.speeds, Column("threads", "threads"),
+            Column("start_s", "start s", 2), Column("peak_mb", "peak MB"),
         )  # fmt: skip
 
     def metric(self, key: str) -> Metric:
@@ -162,8 +167,8 @@ class Kind(ABC):
         """Invert `save`."""
 
     @abstractmethod
-    def compress(self, codec: Any, x: Any, quality: float | None) -> bytes:
-        """Return the bytes of a `.cdm` file."""
+    def compress(self, codec: Any, x: Any, quality: float | None, seconds: float | None = None) -> bytes:
+        """Return the bytes of a `.cdm` file; where ``fits``, after so many seconds, if they are given."""
 
     @abstractmethod
     def decompress(self, codec: Any, data: bytes) -> Any:
@@ -176,6 +181,10 @@ class Kind(ABC):
     @abstractmethod
     def rate_of(self, n_bytes: int, row: Row) -> float:
         """Return the rate of a file, header included, whose signal has the size in a row of `measure`."""
+
+    def sizes_of(self, data: bytes) -> Row:
+        """Return the figures of ``sizes`` that a file alone tells."""
+        return {}
 
     @abstractmethod
     def measure(self, x: Any, x_hat: Any) -> Row:

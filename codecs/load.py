@@ -1,4 +1,9 @@
-"""Load: name -> `pretrained/index.yaml` -> config -> codec with weights. The only table of models."""
+"""Load: name -> `pretrained/index.yaml` -> config -> codec with weights. The only table of models.
+
+A model without weights, one of video, puts them into every file; its digest is of its name, see `NETWORK`. A config of
+video that the table lacks is named by its path: the networks of its files say what they are, so any such codec decodes
+them, and all have one digest, that of the name `OTHER`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +23,8 @@ from safetensors.torch import load as parse_weights
 from safetensors.torch import save as format_weights
 
 ROOT = Path(__file__).parents[1]
+NETWORK = "codomain video network {}"
+OTHER = "video-config"
 
 
 @cache
@@ -38,22 +45,44 @@ def names(kind: str | None = None) -> list[str]:
 
 @cache
 def load(name: str) -> Codec:
-    """Return a codec with its trained weights, in evaluation mode; the same object for the same name.
+    """Return a codec with its trained weights, if it has some, in evaluation mode; the same object for the same name.
+
+    Args:
+        name: of a model, or path of a config of video: ``.yaml``.
 
     Raises:
-        ValueError: for an unknown name (lists those that exist) or weights of another digest.
+        ValueError: for an unknown name (lists those that exist), weights of another digest, a config that needs some.
     """
+    if name == OTHER or name.endswith(".yaml"):
+        return _configured(name)
     if name not in index():
         raise ValueError(f"no model named {name!r}; there are: {', '.join(names())}")
     record = index()[name]
-    data = (ROOT / "pretrained" / record["weights"]).read_bytes()
+    weights = record.get("weights")
+    data = (ROOT / "pretrained" / weights).read_bytes() if weights else NETWORK.format(name).encode()
     digest = hashlib.sha256(data).hexdigest()
     if digest != record["sha256"]:
-        raise ValueError(f"{record['weights']}: sha256 is {digest}, the index says {record['sha256']}")
+        raise ValueError(f"{weights or name}: sha256 is {digest}, the index says {record['sha256']}")
     codec = build(ROOT / record["config"])
-    load_weights(codec, data)
+    if weights:
+        load_weights(codec, data)
+    else:
+        codec.eval()
     codec.name, codec.digest = name, bytes.fromhex(digest)[:8]
     return codec
+
+
+def _configured(name: str) -> Codec:
+    path = ROOT / index()["hnerv-boost"]["config"] if name == OTHER else Path(name)
+    codec = build(path).eval()
+    if codec.kind != "video":
+        raise ValueError(f"{path}: a config without weights codes video alone; found one of {codec.kind}")
+    codec.name, codec.digest = name, _other_digest()
+    return codec
+
+
+def _other_digest() -> bytes:
+    return hashlib.sha256(NETWORK.format(OTHER).encode()).digest()[:8]
 
 
 def name_of(digest: bytes) -> str:
@@ -65,6 +94,8 @@ def name_of(digest: bytes) -> str:
     for name, record in index().items():
         if record["sha256"].startswith(digest.hex()):
             return name
+    if digest == _other_digest():
+        return OTHER
     raise BitstreamError(f"made by unknown weights {digest.hex()}; known models: {', '.join(names())}")
 
 
@@ -83,6 +114,9 @@ def describe(file: File, n_bytes: int) -> dict[str, Any]:
         rate: dict[str, float] = {"duration_s": round(seconds, 3), "kbps": round(kbps(n_bytes, seconds), 3)}
     else:
         rate = {"bpp": round(8 * n_bytes / prod(header.shape[:3]), 4)}
+        if header.kind == "video":
+            seconds = header.shape[2] * header.shape[4] / header.shape[3]
+            rate |= {"duration_s": round(seconds, 3), "kbps": round(kbps(n_bytes, seconds), 3)}
     return {
         "kind": header.kind,
         **dict(zip(axes, header.shape, strict=True)),
@@ -93,6 +127,7 @@ def describe(file: File, n_bytes: int) -> dict[str, Any]:
         "version": file.version,
         "n_bytes": n_bytes,
         **rate,
+        **(_networks(file) if header.kind == "video" else {}),
         "flags": [flag.name for flag in Flag if flag in header.flags],
         "sections": {SECTION_NAMES.get(tag, str(tag)): len(body) for tag, body in file.sections.items()},
         "chunks": [0 if chunk is None else len(chunk) for chunk in file.chunks],
@@ -100,10 +135,36 @@ def describe(file: File, n_bytes: int) -> dict[str, Any]:
     }
 
 
+def _networks(file: File) -> dict[str, Any]:
+    """Return the architecture of a file of video networks in short, and frames and bytes of each segment."""
+    from codomain.codecs.segments import plan_of
+
+    try:
+        plan = plan_of(file)
+    except BitstreamError:
+        return {}
+    a = plan.architecture
+    start = f"{a.embedding} numbers per {a.knot} frames" if a.embedding else "time"
+    widths = "-".join(map(str, a.channels))
+    scales = "-".join(map(str, a.strides))
+    return {
+        "architecture": f"{a.block} {a.activation} of {start}, {a.grid[0]} x {a.grid[1]} times {scales}, "
+        f"channels {widths}, {a.head}",
+        "segments": [
+            f"{s.start}:{s.start + s.frames}{' chained' if s.chained else ''}, {len(chunk or b'')} bytes"
+            for s, chunk in zip(plan.segments, file.chunks[1:], strict=True)
+        ],
+    }
+
+
 def build(config: Path) -> Codec:
     """Return the codec that a config file describes, with fresh weights."""
-    model = yaml.safe_load(config.read_text())["model"]
-    codec = _instantiate(model.get("init_args", model)["codec"])
+    try:
+        model = yaml.safe_load(config.read_text())["model"]
+        node = model.get("init_args", model)["codec"]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{config}: expected a config with model.codec") from None
+    codec = _instantiate(node)
     if not isinstance(codec, Codec):
         raise ValueError(f"{config}: model.codec must be a Codec; found {type(codec).__name__}")
     return codec

@@ -11,7 +11,7 @@ TRIALS = 6  # of false position; it can stall on a bent curve, so then the inter
 
 @dataclass(frozen=True)
 class Scale:
-    """The qualities that a codec has: from ``low`` to ``high`` in steps.
+    """The qualities that a codec has: from ``low``, of the fewest bytes, to ``high`` in steps, up or down.
 
     Attributes:
         meaning: what they are, in one line.
@@ -51,7 +51,7 @@ class Scale:
         if not (quality == quality and abs(quality) < 1e9 and self.index(quality) is not None):
             raise ValueError(
                 f"'{name}:{text}': expected {name}:{self.low:g} to {name}:{self.high:g}"
-                f"{'' if self.step == 1 else f' in steps of {self.step:g}'} ({self.meaning})"
+                f"{'' if abs(self.step) == 1 else f' in steps of {abs(self.step):g}'} ({self.meaning})"
             )
         return quality
 

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-MS_SSIM_SIDE = 161  # five scales under a window of 11: the least side it is defined for
+WINDOW = 11  # pixels of SSIM's
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of its scales, the finest first
 
 
 def psnr(x: Shaped[np.ndarray, "*shape"], x_hat: Shaped[np.ndarray, "*shape"], peak: float) -> float:
@@ -35,20 +36,42 @@ def ssim(x: Shaped[np.ndarray, "h w 3"], x_hat: Shaped[np.ndarray, "h w 3"], pea
     """
     import piq
 
-    _check_sides(x, 11, "SSIM")
+    _check_sides(x, WINDOW, "SSIM")
     return float(piq.ssim(_to_planes(x), _to_planes(x_hat), data_range=peak))
 
 
-def ms_ssim(x: Shaped[np.ndarray, "h w 3"], x_hat: Shaped[np.ndarray, "h w 3"], peak: float) -> float:
+def ms_ssim(x: Shaped[np.ndarray, "h w 3"], x_hat: Shaped[np.ndarray, "h w 3"], peak: float, scales: int = 5) -> float:
     """Multi-scale structural similarity (Wang, Simoncelli, Bovik 2003) as pytorch-msssim, which CompressAI reports.
 
-    Raises:
-        ValueError: if a side is shorter than `MS_SSIM_SIDE`.
-    """
-    import pytorch_msssim
+    Args:
+        x, x_hat: pictures.
+        peak: largest sample.
+        scales: at most five; fewer are the finest, as `piq.multi_scale_ssim`, with their weights scaled to the sum of
+            all. Values of different numbers of scales are not to be compared.
 
-    _check_sides(x, MS_SSIM_SIDE, "MS-SSIM")
-    return float(pytorch_msssim.ms_ssim(_to_planes(x), _to_planes(x_hat), data_range=peak))
+    Raises:
+        ValueError: if a side is shorter than the window at the coarsest scale: 161 of five.
+    """
+    _check_sides(x, _ms_ssim_side(scales), "MS-SSIM")
+    if scales == len(MS_SSIM_WEIGHTS):
+        import pytorch_msssim
+
+        return float(pytorch_msssim.ms_ssim(_to_planes(x), _to_planes(x_hat), data_range=peak))
+    import piq
+
+    weights = torch.tensor(MS_SSIM_WEIGHTS[:scales])
+    weights *= sum(MS_SSIM_WEIGHTS) / weights.sum()
+    planes = _to_planes(x), _to_planes(x_hat)
+    return float(piq.multi_scale_ssim(*planes, data_range=peak, scale_weights=weights))
+
+
+def ms_ssim_scales(height: int, width: int) -> int:
+    """Return how many scales of `ms_ssim` a size has: 5 from 161 pixels on the shorter side, 0 below 11."""
+    return sum(min(height, width) >= _ms_ssim_side(scales) for scales in range(1, len(MS_SSIM_WEIGHTS) + 1))
+
+
+def _ms_ssim_side(scales: int) -> int:
+    return ((WINDOW - 1) << (scales - 1)) + 1
 
 
 def haarpsi(x: Shaped[np.ndarray, "h w 3"], x_hat: Shaped[np.ndarray, "h w 3"], peak: float) -> float:

@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
+
+T = TypeVar("T")
 
 
 class Bar:
@@ -39,11 +41,22 @@ class Bar:
         seconds = time.perf_counter() - self.began
         self._draw(speed=", ".join(f"{n / seconds:.1f} {unit}/s" for unit, n in self.amounts.items()))
 
+    def tell(self, share: float, text: str) -> None:
+        """Say how far the item is, in words of its own."""
+        self.share = share
+        self._draw(speed=text)
+
     def count(self, blocks: Iterable[np.ndarray], samples: int) -> Iterator[np.ndarray]:
         """Pass the blocks of an item of so many samples on, and count them."""
         for block in blocks:
             yield block
             self.pass_through(block.shape[-1] / 1e6, "Msamples", block.shape[-1] / samples)
+
+    def tally(self, items: Iterable[T], total: int, unit: str) -> Iterator[T]:
+        """Pass the parts of an item of so many on, and count them."""
+        for item in items:
+            yield item
+            self.pass_through(1.0, unit, 1 / total)
 
     def finish(self, name: str = "") -> None:
         """Count an item."""

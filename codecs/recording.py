@@ -6,6 +6,9 @@
 Every chunk is analysed and synthesised in the same window, however long the blocks are and wherever decoding starts:
 the same bytes, and the same samples. Memory does not grow with the recording, but for its compressed bytes.
 
+No network decodes silence to nothing: of a file that says it holds silence, samples that depend on latents of silence
+alone are 0.
+
 A codec of ``n`` channels codes a recording of more as ceil(channels / n) signals; what the last one lacks are copies
 of its last channel, whose mean is decoded. So mono goes through a stereo codec, and stereo through a mono one.
 """
@@ -13,6 +16,7 @@ of its last channel, whose mean is decoded. So mono goes through a stereo codec,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +27,7 @@ from codomain.codecs.bitstream import NO_FLAGS, File, Flag, Header
 from codomain.codecs.coder import BitstreamError
 from codomain.codecs.resample import Resampler
 from codomain.codecs.sound import Format
-from jaxtyping import Float, Int32
+from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -117,14 +121,18 @@ def compress(
     Raises:
         ValueError: if the blocks are not such a recording, or hold NaN or infinity.
     """
-    layout = Layout(codec, form)
     header = Header(
         "sound", codec.digest, (form.channels, form.samples, form.sample_rate), form.depth, index,
         Flag.FLOAT if form.is_float else NO_FLAGS,
     )  # fmt: skip
+    codec.check_header(header)
+    layout, silence = Layout(codec, form), _silence(codec, index)
+    is_silent = False
     payloads: list[list[bytes]] = []  # of each chunk, by region and signal: one a layer
     parts: list[Tensor] = []
     for symbols in _symbols(layout, blocks, index):
+        if silence is not None:
+            is_silent |= bool(_depend_on(silence, codec.bottleneck.from_symbols(symbols, index), codec).any())
         parts += list(symbols)
         if len(parts) >= BATCH:
             payloads += codec.bottleneck.encode_chunks(parts, index)
@@ -132,7 +140,26 @@ def compress(
     if parts:
         payloads += codec.bottleneck.encode_chunks(parts, index)
     chunks = [layers[layer] for layer in range(codec.bottleneck.layers) for layers in payloads]
+    if is_silent:
+        header = replace(header, flags=header.flags | Flag.SILENCE)
     return bitstream.write(header, chunks, sections)
+
+
+def _silence(codec: Codec, index: int) -> Float[Tensor, "1 d 1"] | None:
+    """Return the latent of silence far from sound; None of a codec that sees the whole, or decodes it in stages."""
+    if codec.analysis_halo is None or codec.synthesis_halo is None or codec.bottleneck.layers > 1:
+        return None
+    positions = 2 * codec.analysis_halo + 1
+    x = torch.zeros(1, codec.channels, positions * codec.stride, device=codec.device)
+    y = codec.bottleneck.from_symbols(codec.symbols(x, index), index)
+    return y[..., positions // 2 : positions // 2 + 1]
+
+
+def _depend_on(latent: Float[Tensor, "1 d 1"], y: Float[Tensor, "s d n"], codec: Codec) -> Bool[Tensor, "s 1 n"]:
+    """Return where synthesis looks at nothing but one latent; beyond ``y`` it is taken to be that."""
+    assert codec.synthesis_halo is not None
+    others = (y != latent).any(1, keepdim=True).float()
+    return F.max_pool1d(others, 2 * codec.synthesis_halo + 1, 1, codec.synthesis_halo) == 0
 
 
 def _symbols(
@@ -140,14 +167,16 @@ def _symbols(
 ) -> Iterator[Int32[Tensor, "s d _"]]:
     """Yield the integers of every region."""
     codec, window = layout.codec, _Window(blocks, layout.form)
+    analysed = slice(0, 0)
     for region in layout.regions:
         wide = layout.wide(region, codec.analysis_halo)
-        start, stop = wide.start * codec.stride, min(wide.stop * codec.stride, layout.samples)
-        at, end = layout.inward.needs(start, stop)
-        x = layout.to_signals(layout.inward(window.read(at, end), window.start, start, stop)).to(codec.device)
-        x = F.pad(x, (0, (wide.stop - wide.start) * codec.stride - x.shape[-1]), mode="replicate")
-        y = codec.analysis(x)[..., region.start - wide.start : region.stop - wide.start]
-        yield codec.bottleneck.to_symbols(y, index)
+        if wide != analysed:  # without a halo it is the whole, once
+            start, stop = wide.start * codec.stride, min(wide.stop * codec.stride, layout.samples)
+            at, end = layout.inward.needs(start, stop)
+            x = layout.to_signals(layout.inward(window.read(at, end), window.start, start, stop)).to(codec.device)
+            x = F.pad(x, (0, (wide.stop - wide.start) * codec.stride - x.shape[-1]), mode="replicate")
+            y, analysed = codec.analysis(x), wide
+        yield codec.bottleneck.to_symbols(y[..., region.start - wide.start : region.stop - wide.start], index)
     window.finish()
 
 
@@ -249,16 +278,21 @@ def _synthesise(
     """Yield the signals of regions."""
     codec, index = layout.codec, file.header.quality
     quality = torch.full((layout.signals,), index / 4, device=codec.device) if codec.bottleneck.has_rates else None
+    silence = _silence(codec, index) if Flag.SILENCE in file.header.flags else None
     source = latents(layout, file, layout.looked_at(regions), stages)
     start, y = next(source)
+    synthesised = slice(0, 0)
     for i in regions:
         region = layout.regions[i]
         wide = layout.wide(region, codec.synthesis_halo)
         while start + y.shape[-1] < wide.stop:
             y = torch.cat((y, next(source)[1]), -1)
         y, start = y[..., wide.start - start :], wide.start
-        part = y[..., : wide.stop - start]
-        x = codec.preview(part) if fast else codec.synthesis(part, quality)
+        if wide != synthesised:
+            part = y[..., : wide.stop - start]
+            x, synthesised = codec.preview(part) if fast else codec.synthesis(part, quality), wide
+            if silence is not None:
+                x = x.masked_fill(_depend_on(silence, part, codec).repeat_interleave(codec.stride, -1), 0)
         yield x[..., (region.start - start) * codec.stride : (region.stop - start) * codec.stride]
 
 

@@ -32,8 +32,8 @@ def gather(
     advance: Callable[[str], None],
 ) -> list[Shown]:
     """Return what the page shows of the kind's number of signals: the original, our models at the middle one of their
-    qualities, and, for each of these, every baseline at the quality whose file is nearest in bytes. Without a model of
-    ours, the contenders as they are.
+    qualities, and, for each of these, every baseline as the run has matched it, else at the quality whose file is
+    nearest in bytes. Without a model of ours, the contenders as they are.
     """
     kind = KINDS[contenders[0].kind]
     if len(inputs) > kind.shown:
@@ -56,7 +56,9 @@ def gather(
             files = [(row["model"], store.folder / row["file"]) for row in rows if row is not None]
             known = {label(c): store.find(c, source) for c in scaled}
             sizes = {name: row["n_bytes"] for name, row in known.items() if row is not None}
-            futures.append(pool.submit(_show, kind.name, source, files, rivals, sizes))
+            there = {(c.baseline, label(c.other)): store.find(c, source) for c in others if isinstance(c, Matched)}
+            matches = {key: store.folder / row["file"] for key, row in there.items() if row is not None}
+            futures.append(pool.submit(_show, kind.name, source, files, rivals, sizes, matches))
         for future in futures:
             shown.append(future.result())
             advance("pictures")
@@ -130,8 +132,9 @@ def page(
 
 
 def _show(
-    of_kind: str, source: Input, files: list[tuple[str, Path]], rivals: list[str], sizes: dict[str, int]
-) -> Shown:
+    of_kind: str, source: Input, files: list[tuple[str, Path]], rivals: list[str], sizes: dict[str, int],
+    matches: dict[tuple[str, str], Path],
+) -> Shown:  # fmt: skip
     """Everything of one signal; runs in a process of its own."""
     kind = KINDS[of_kind]
     x = kind.read(source.path)
@@ -141,11 +144,14 @@ def _show(
         versions.append(kind.exhibit(model, x, parse(model).decompress(data), data, path.suffix))
         for rival in rivals if path.suffix == ".cdm" else []:
             make = partial(kind.baseline, rival)
-            known = {float(key.partition(":")[2]): n for key, n in sizes.items() if key.partition(":")[0] == rival}
-            compress = partial(_compress, make, x)
-            quality, coded = match(kind.scales[rival], compress, len(data), known, NEAR)
-            codec = make(quality)
-            name = f"{label(codec)} at the bytes of {model}"
+            if (rival, model) in matches:
+                name, coded = f"{rival}@{model}", matches[rival, model].read_bytes()
+                codec = make(kind.scales[rival].at(0))
+            else:
+                known = {float(key.partition(":")[2]): n for key, n in sizes.items() if key.partition(":")[0] == rival}
+                quality, coded = match(kind.scales[rival], partial(_compress, make, x), len(data), known, NEAR)
+                codec = make(quality)
+                name = f"{label(codec)} at the bytes of {model}"
             version = kind.exhibit(name, x, codec.decompress(coded), coded, codec.suffix)
             versions.append(version | {"off": round(100 * (len(coded) / len(data) - 1), 1)})
     return {"name": source.name, **kind.extent(x), "versions": versions}

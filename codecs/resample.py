@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 HALF = 64  # periods of the lower rate that the filter reaches to either side
 KAISER = 10.0  # beta of the window: a stop band of 100 dB, which with that reach begins at the lower Nyquist frequency
+STEP = 1 << 16  # taps computed at a time
 CUTOFF = 0.95  # of it: the middle of the transition; below 0.9 all is flat
 
 
@@ -41,10 +42,14 @@ class Resampler:
 
     @cached_property
     def _taps(self) -> Float[np.ndarray, " taps"]:
-        """The low-pass at ``up`` times the source's rate."""
-        n = np.arange(-self._half, self._half + 1)
-        cutoff = CUTOFF / max(self.up, self.down)
-        taps: np.ndarray = self.up * cutoff * np.sinc(cutoff * n) * np.kaiser(len(n), KAISER)
+        """The low-pass at ``up`` times the source's rate: of rates with no common divisor, tens of millions of taps."""
+        cutoff, half = CUTOFF / max(self.up, self.down), self._half
+        taps = np.empty(2 * half + 1)
+        for start in range(0, half + 1, STEP):
+            n = np.arange(start, min(start + STEP, half + 1))
+            window = np.i0(KAISER * np.sqrt(1 - (n / half) ** 2)) / np.i0(KAISER)
+            taps[half + n] = self.up * cutoff * np.sinc(cutoff * n) * window
+        taps[:half] = taps[:half:-1]
         return taps
 
     def length(self, samples: int) -> int:

@@ -23,12 +23,11 @@ def means(kind: Kind, rows: Sequence[Row]) -> list[Row]:
     out = []
     for model in dict.fromkeys(row["model"] for row in rows):
         own = [row for row in rows if row["model"] == model]
-        keys = ("model", "name", "quality", "version", kind.latents.key)
+        keys = ("model", "name", "quality", "version", *(() if kind.latents is None else (kind.latents.key,)))
         point: Row = {key: own[0].get(key) for key in keys} | {f"{kind.name}s": len(own)}
-        for key in (kind.rate.key, *(metric.key for metric in kind.metrics)):
-            known = [
-                min(row[key], BEST) if key != kind.rate.key else row[key] for row in own if row.get(key) is not None
-            ]
+        metrics = [metric.key for metric in kind.metrics]
+        for key in (kind.rate.key, *(size.key for size in kind.sizes), *metrics):
+            known = [min(row[key], BEST) if key in metrics else row[key] for row in own if row.get(key) is not None]
             point[key] = round(mean(known), 6) if known else None
             if kind.intervals:
                 point[f"{key}_ci95"] = round(half_interval(known), 6) if len(known) > 1 else None
@@ -190,4 +189,5 @@ def _line(kind: Kind, curve: Sequence[Row], metric: Metric) -> list[tuple[float,
 
 
 def _code_name(kind: Kind, point: Row) -> str:
-    return f"`{point['model']}`" if point.get(kind.latents.key) else str(point["model"])
+    is_model = point["model"].partition("@")[0].partition(":")[0] not in kind.scales
+    return f"`{point['model']}`" if is_model else str(point["model"])

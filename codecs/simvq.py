@@ -6,6 +6,10 @@
 In plain vector quantization only the chosen codes learn, and those that lie apart are left behind for good. Here every
 step moves all of them, as W moves.
 
+The paper draws codes from a normal distribution. Latents of pictures are far from normal: most patches are flat. Codes
+drawn from the latents that training starts with lie where latents do: over 131 072 patches, before training, 99 % of
+65 536 codes are chosen and the error is 2.5 dB lower; of normal codes, 37 %. The weights then hold the codebook.
+
 The lookup needs no gradient; the chosen codes are gathered first and projected then, so that what is differentiated has
 a row for each latent, and not for each code.
 
@@ -22,7 +26,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from codomain.codecs.bottleneck import BottleneckOutput
-from codomain.codecs.code_bottleneck import CodeBottleneck
+from codomain.codecs.code_bottleneck import CodeBottleneck, kmeans
 from codomain.codecs.code_use import CodeUse
 from codomain.kernels.vq import lookup, nearest_code
 from jaxtyping import Float, Int32, Integer
@@ -37,9 +41,14 @@ class SimVQ(CodeBottleneck):
         codebook_size: codes ``k``.
         commitment: weight of what draws latents to their codes, beside that of what draws codes to latents.
         weight: of the bottleneck's loss, both terms of which are means over all components.
+        drawn: what the codebook is drawn from: "normal", a distribution that need not be stored, or "data", the latents
+            that training starts with.
         rotation_trick: pass gradients on through the rotation from latent to code, in place of unchanged.
-        seed: of the codebook.
+        seed: of a normal codebook.
         n_classes: clusters of codes for the entropy coder, at most 256.
+
+    Raises:
+        ValueError: if a codebook is drawn from neither.
     """
 
     codebook: Tensor
@@ -50,14 +59,17 @@ class SimVQ(CodeBottleneck):
         codebook_size: int = 65536,
         commitment: float = 0.25,
         weight: float = 1.0,
+        drawn: str = "normal",
         rotation_trick: bool = False,
         seed: int = 0,
         n_classes: int = 256,
     ) -> None:
         super().__init__(channels, 1, 1, codebook_size, n_classes)
-        self.commitment, self.weight, self.rotation_trick = commitment, weight, rotation_trick
-        drawn = normal_codes(codebook_size, channels, seed)
-        self.register_buffer("codebook", torch.from_numpy(drawn), persistent=False)
+        if drawn not in ("normal", "data"):
+            raise ValueError(f'a codebook is drawn from "normal" or "data"; found {drawn!r}')
+        self.commitment, self.weight, self.drawn, self.rotation_trick = commitment, weight, drawn, rotation_trick
+        codes = torch.from_numpy(normal_codes(codebook_size, channels, seed))
+        self.register_buffer("codebook", codes, persistent=drawn == "data")
         self.project = nn.Linear(channels, channels)
         self.use = CodeUse(codebook_size)
         self._codes: Tensor | None = None  # projected, when the layer does not change
@@ -114,22 +126,33 @@ class SimVQ(CodeBottleneck):
 
     @torch.no_grad()
     def start(self, y: Float[Tensor, "b d *grid"], bits: float | None = None) -> None:
-        """Codes as the best Gaussian codebook for latents ``y`` has them, were it infinitely long: the mean and the
-        principal components of ``y``, each with the variance that reverse water-filling leaves it at the rate of the
-        codebook.
+        """Codes like the latents ``y``.
+
+        A normal codebook becomes the best Gaussian one for ``y``, were it infinitely long: the mean and the principal
+        components of ``y``, each with the variance that reverse water-filling leaves it at the rate of the codebook.
+        One drawn from data becomes vectors of ``y``, that the layer first undoes the whitening of.
         """
         rows = y.movedim(1, -1).reshape(-1, self.channels).double()
         mean = rows.mean(0)
         variances, axes = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
+        if self.drawn == "normal":
+            variances = self._water_filled(variances)
+        root = (variances.clamp_min(1e-9 * variances.max()) * self.channels).sqrt()
+        self.project.weight.copy_((axes * root) @ axes.T)
+        self.project.bias.copy_(mean)
+        if self.drawn == "data":
+            codes, _ = kmeans(rows.float(), self.codebook_size, 0)
+            self.codebook.copy_((codes.double() - mean) @ (axes / root) @ axes.T)
+        self._codes = None
+
+    def _water_filled(self, variances: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
+        """What is left of each variance when the codebook's bits are spent on all of them."""
         low, high = 0.0, float(variances.max())
-        for _ in range(60):  # the level at which the codebook's bits are spent
+        for _ in range(60):  # the level at which the bits are spent
             level = (low + high) / 2
             spent = 0.5 * (variances / level).log2().clamp_min(0).sum()
             low, high = (level, high) if spent > math.log2(self.codebook_size) else (low, level)
-        left = (variances - level).clamp_min(1e-3 * level)  # no direction is lost to the layer
-        self.project.weight.copy_((axes * (left * self.channels).sqrt()) @ axes.T)
-        self.project.bias.copy_(mean)
-        self._codes = None
+        return (variances - level).clamp_min(1e-3 * level)  # no direction is lost to the layer
 
     def train(self, mode: bool = True) -> SimVQ:
         """Set the mode; the projected codes are kept while the layer stands still."""

@@ -68,7 +68,10 @@ class Reader:
         except self._failures as error:
             if isinstance(source, Path) and not source.exists():
                 raise ValueError(f"{source}: no such file") from None
-            raise ValueError(f"not a sound file that can be read ({_reason(error)})") from None
+            reason = _reason(error)
+            if "not exist" in reason:  # which libsndfile says of a file without a beginning that it knows
+                reason = "it begins like none of " + ", ".join(sorted(set(FORMATS.values())))
+            raise ValueError(f"not a sound file that can be read ({reason})") from None
         file = self._file
         depth = DEPTHS.get(file.subtype, LOSSY_DEPTH)
         self.format = Format(file.channels, file.frames, file.samplerate, depth, file.subtype in ("FLOAT", "DOUBLE"))
@@ -112,9 +115,11 @@ class Reader:
             return f"a sample rate of {found.sample_rate} Hz; expected {RATES[0]} to {RATES[1]}"
         if found.samples < 1:
             return "it holds no samples"
-        cut = re.search(r"data\s*:\s*(\d+) \(should be (\d+)\)", file.extra_info)
+        cut = re.search(r"(?:data|SSND)\s*:\s*(\d+) \(should be (\d+)\)", file.extra_info)
         if cut and int(cut[1]) > int(cut[2]) and int(cut[1]) < 0xFFFFFFFF - 8:  # which a stream writes for "unknown"
             return f"it ends early: its header announces {cut[1]} bytes of samples, and it holds {cut[2]}"
+        if "Ogg: Junk after the last page" in file.extra_info:
+            return f"it ends early: its last page, after {found.samples} samples, is not whole"
         return None
 
 

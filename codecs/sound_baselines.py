@@ -31,6 +31,7 @@ SCALES = {
 }
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+LARGEST = {"opus": 256}  # kbps of a channel that the encoder admits; more is that
 BLOCK = 1 << 16  # samples handed to FFmpeg at a time
 
 
@@ -48,6 +49,7 @@ class SoundBaseline:
     kind: str = "sound"
     latents_per_position: float | None = None
     threads: int = 1
+    slow: bool = False
 
     @property
     def suffix(self) -> str:
@@ -108,7 +110,7 @@ class SoundBaseline:
         with av.open(out, "w", format=format, options={"fflags": "+bitexact", **container}) as file:  # no random serial
             layout = "mono" if len(x.samples) == 1 else "stereo"
             stream: Any = file.add_stream(_ENCODERS[self.name], rate=x.sample_rate, layout=layout, options=options)
-            stream.bit_rate = round(self.quality * 1000)
+            stream.bit_rate = round(1000 * min(self.quality, LARGEST.get(self.name, self.quality) * len(x.samples)))
             packed = self.name == "opus"
             stream.codec_context.format = "flt" if packed else "fltp"
             for start in range(0, x.samples.shape[1], BLOCK):

@@ -71,7 +71,7 @@ class SoundKind(Kind):
         """Invert `save`."""
         return read_waveform(path)
 
-    def compress(self, codec: Any, x: Waveform, quality: float | None) -> bytes:
+    def compress(self, codec: Any, x: Waveform, quality: float | None, seconds: float | None = None) -> bytes:
         """Return the bytes of a `.cdm` file."""
         import torch
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from codomain.codecs.bottleneck import Bottleneck
 from codomain.codecs.codec import Codec
+from codomain.codecs.oobleck import OobleckDecoder
 from codomain.codecs.synthesis import AttentionDecoder, PacketRefiner, convolution
 from codomain.kernels.analysis import analyse, takes
 from codomain.kernels.wpt import Mode, iwpt, reach, wpt
@@ -23,7 +24,7 @@ class WaLLoC(Codec):
 
     Args:
         bottleneck: quantizes and prices the latents.
-        decoder: maps latents to wavelet packets of ``decoder.level`` levels.
+        decoder: maps latents to wavelet packets of ``decoder.level`` levels; of 0, to the signal.
         channels: signal channels (3 for RGB, 2 for stereo).
         ndim: 1 for sound, 2 for images.
         level: wavelet packet levels; each divides every axis by two.
@@ -34,7 +35,7 @@ class WaLLoC(Codec):
     def __init__(
         self,
         bottleneck: Bottleneck,
-        decoder: PacketRefiner | AttentionDecoder,
+        decoder: PacketRefiner | AttentionDecoder | OobleckDecoder,
         *,
         channels: int,
         ndim: int,
@@ -66,6 +67,12 @@ class WaLLoC(Codec):
         assert self.encoder.bias is not None
         weight = self.encoder.weight.flatten(1) / steps[:, None]
         return analyse(x, weight, self.encoder.bias / steps, self.level, self.wavelet, self.mode)
+
+    def in_one_pass(self, x: Shaped[Tensor, "b c *space"], index: int) -> bool:
+        """Whether `analyse` makes the integers: a signal's are the same in every batch."""
+        return self.bottleneck.steps(index) is not None and takes(
+            x[:1].to(self.device), self.latent_dim, self.level, self.wavelet
+        )
 
     def synthesis(
         self, y_hat: Float[Tensor, "b d *grid"], quality: Float[Tensor, " b"] | None = None

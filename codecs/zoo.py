@@ -38,6 +38,7 @@ class ZooModel:
     kind: str = "image"
     latents_per_position: float | None = None
     suffix: str = ".bin"
+    slow: bool = False
 
     @property
     def version(self) -> str:

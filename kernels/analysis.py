@@ -84,6 +84,12 @@ def to_float(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return x.to(torch.float32).mul_(scale).add_(offset)
 
 
+def from_float(x: Float[Tensor, "*shape"], dtype: torch.dtype) -> Shaped[Tensor, "*shape"]:
+    """Samples of a type from float32 ones, which are clamped to [-1, 1]: the inverse of `to_float`."""
+    x = x.clamp(-1, 1)
+    return x if dtype == torch.float32 else x.add_(1).mul_(FULL_SCALE[dtype] / 2).round_().to(dtype)
+
+
 def scaling(dtype: torch.dtype) -> tuple[float, float]:
     """Factor and offset that bring samples of a type to [-1, 1]."""
     return (1.0, 0.0) if dtype == torch.float32 else (2 / FULL_SCALE[dtype], -1.0)

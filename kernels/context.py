@@ -70,6 +70,9 @@ class Forms(NamedTuple):
     spread_ring: Int16[np.ndarray, "p d 8"]
 
 
+Weights = tuple[np.ndarray, np.ndarray]  # those of forms, as `packed` gives them
+
+
 def check(forms: Forms) -> None:
     """Refuse weights that could overflow 32 bits, or look at what is not decoded yet.
 
@@ -165,14 +168,21 @@ def part(phase: int) -> tuple[slice, slice]:
     return slice(top, None, stride), slice(left, None, stride)
 
 
+def packed(forms: Forms) -> Weights:
+    """Return the weights in the order that the compiled functions take them in; a caller keeps them."""
+    from codomain.kernels import context_sums_numba
+
+    return context_sums_numba.packed(*forms)
+
+
 def choose(
-    symbols: Int32[np.ndarray, "d h w"], forms: Forms, floors: Int32[np.ndarray, "p d"]
+    symbols: Int32[np.ndarray, "d h w"], weights: Weights, floors: Int32[np.ndarray, "p d"]
 ) -> tuple[UInt16[np.ndarray, " n"], Int32[np.ndarray, " n"]]:
     """Return the table and the coded integer of every symbol, in coding order; compiled."""
     from codomain.kernels import context_numba, context_sums_numba
 
     rows, coded = np.empty(symbols.size, np.uint16), np.empty(symbols.size, np.int32)
-    work = context_sums_numba.prepare(symbols.shape, forms)
+    work = context_sums_numba.prepare(symbols.shape, weights)
     context_numba.choose(symbols, work, floors, FRACTION, MOST, rows, coded)
     return rows, coded
 
@@ -181,9 +191,11 @@ def decode(
     words: UInt16[np.ndarray, " m"],
     states: UInt32[np.ndarray, " lanes"],
     escapes: Int32[np.ndarray, " e"],
-    tables: tuple[np.ndarray, ...],
+    index: tuple[np.ndarray, ...],
+    offsets: Int32[np.ndarray, " c"],
+    escape: int,
     precision: int,
-    forms: Forms,
+    weights: Weights,
     floors: Int32[np.ndarray, "p d"],
     symbols: Int32[np.ndarray, "d h w"],
 ) -> tuple[int, int]:
@@ -192,9 +204,8 @@ def decode(
     Args:
         words, states: of the payload; states end as the decoder does. ``words`` ends in one 0 that is not of it.
         escapes: values that stand for escaped symbols, in coding order.
-        tables: (all_freqs, starts, slots, offsets).
-        precision: of the tables.
-        forms, floors: of the model.
+        index, offsets, escape, precision: of the tables; see `codecs/coder.py`.
+        weights, floors: of the model.
         symbols: the result.
 
     Returns:
@@ -202,8 +213,8 @@ def decode(
     """
     from codomain.kernels import context_numba, context_sums_numba
 
-    work = context_sums_numba.prepare(symbols.shape, forms)
+    work = context_sums_numba.prepare(symbols.shape, weights)
     cursor, taken = context_numba.decode(
-        words, states, escapes, *tables, precision, work, floors, FRACTION, MOST, symbols
+        words, states, escapes, *index, offsets, escape, precision, work, floors, FRACTION, MOST, symbols
     )
     return int(cursor), int(taken)

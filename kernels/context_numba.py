@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 from codomain.kernels import rans_numba
 from codomain.kernels.compiled import compiled
-from codomain.kernels.context_sums_numba import OPTIONS, PHASES, keep, mirror, on_the_plane, place, previous, side
+from codomain.kernels.context_sums_numba import (
+    LANES,
+    OPTIONS,
+    PHASES,
+    add_ring,
+    keep,
+    mirror,
+    on_the_plane,
+    place,
+    previous,
+    side,
+)  # fmt: skip
 
 
 @compiled(**OPTIONS)
@@ -38,13 +49,13 @@ def choose(symbols, work, floors, fraction, most, all_rows, coded):  # type: ign
 
 @compiled(**OPTIONS)
 def decode(  # type: ignore[no-untyped-def]
-    words, states, escapes, freqs, starts, slots, offsets, precision, work, floors, fraction, most, symbols
+    words, states, escapes, peaks, coarse, held, offsets, escape, precision, work, floors, fraction, most, symbols
 ):  # fmt: skip
     """Fill ``symbols``, (d, h, w); return the words and escapes taken, or -1 escapes for bytes that are damaged."""
     d, h, w = symbols.shape
     own, value, spread = work.symbols, work.value, work.spread
     rows_taken, columns = np.empty(h * w, np.uint16), np.empty(h * w, np.uint16)
-    escape, cursor, taken = freqs.shape[1] - 1, np.uint64(0), 0
+    cursor, taken = np.uint64(0), 0
     for c in range(d):
         previous(c, h, w, work)
         n = 0
@@ -54,7 +65,7 @@ def decode(  # type: ignore[no-untyped-def]
             for m in range(end - n):
                 row[m] = spread[n + m] >> 1
             cursor = rans_numba.decode(
-                words, cursor, states, c * h * w + n, row, freqs, starts, slots, precision, column
+                words, cursor, states, c * h * w + n, row, peaks, coarse, held, precision, column
             )
             for m in range(end - n):
                 coded = np.int64(offsets[row[m]]) + np.int64(column[m])
@@ -86,28 +97,25 @@ def predict(phase, c, n, h, w, floor, fraction, work):  # type: ignore[no-untype
     """Finish value and spread of a phase, whose first position is ``n``; return where the next one begins."""
     s, top, left = place(phase)
     grid, width = work.grids[s], side(w, s)
-    a, b = work.ring[0, phase, c], work.ring[1, phase, c]
     mirror(grid, width)
-    # the weights of neighbours that are not decoded are 0
-    a0, a1, a2, a3, a4, a5, a6, a7 = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]
-    b0, b1, b2, b3, b4, b5, b6, b7 = b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]
-    m = (width - left + 1) // 2
+    flat, half, ring = grid.reshape(-1), grid.shape[2], work.ring.reshape(-1)
+    of_value = (phase * work.ring.shape[2] + c) * 8
+    of_spread = of_value + ring.size // 2
+    m, first = (width - left + 1) // 2, n
     for i in range(top, side(h, s), 2):
-        up, here, down = grid[i, left], grid[i + 1, left], grid[i + 2, left]
-        above, below = grid[i, 1 - left, left:], grid[i + 2, 1 - left, left:]
-        value, spread = work.value[n : n + m], work.spread[n : n + m]
-        for j in range(m):
-            value[j] += np.int32(
-                a0 * up[j] + a1 * up[j + 1] + a2 * down[j] + a3 * down[j + 1]
-                + a4 * here[j] + a5 * here[j + 1] + a6 * above[j] + a7 * below[j]
-            )  # fmt: skip
-        for j in range(m):
-            spread[j] += np.int32(
-                b0 * abs(up[j]) + b1 * abs(up[j + 1]) + b2 * abs(down[j]) + b3 * abs(down[j + 1])
-                + b4 * abs(here[j]) + b5 * abs(here[j + 1]) + b6 * abs(above[j]) + b7 * abs(below[j])
-            )  # fmt: skip
-        rows(value, spread, floor, fraction)
+        # the weights of neighbours that are not decoded are 0
+        up, above = (2 * i + left) * half, (2 * i + 1 - left) * half + left
+        here, down, below = up + 2 * half, up + 4 * half, above + 4 * half
+        for j in range(0, m, LANES):
+            at, count = n + j, m - j
+            add_ring(
+                work.value, at, count, flat, up + j, here + j, down + j, above + j, below + j, ring, of_value, False
+            )
+            add_ring(
+                work.spread, at, count, flat, up + j, here + j, down + j, above + j, below + j, ring, of_spread, True
+            )
         n += m
+    rows(work.value[first:n], work.spread[first:n], floor, fraction)
     return n
 
 

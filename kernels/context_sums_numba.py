@@ -11,6 +11,7 @@ side, as vectors.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,16 @@ OPTIONS = {"boundscheck": False}
 LANES = 8  # channels whose sums lie side by side: a vector of 256 bits
 PAIR = 2 * LANES  # their values and their spreads
 PHASES = 10
+RING_READS = (
+    (4, 0),
+    (4, 1),
+    (6, 0),
+    (6, 1),
+    (5, 0),
+    (5, 1),
+    (7, 0),
+    (8, 0),
+)  # argument, and how far on, of each neighbour
 
 
 class Work(NamedTuple):
@@ -35,30 +46,39 @@ class Work(NamedTuple):
     starts: np.ndarray  # (d, h + 3) where a row's begin
     ring: np.ndarray  # (2, phases, d, 8) weights of value and spread
     grids: tuple[np.ndarray, np.ndarray, np.ndarray]  # (rows + 2, 2, half of the columns) of the channel
-    symbols: np.ndarray  # (h * w,) of the channel, in coding order
-    value: np.ndarray  # (h * w,) in coding order: the value; then it, rounded
-    spread: np.ndarray  # (h * w,) the spread; then twice the table, and 1 more for a mirrored symbol
+    symbols: np.ndarray  # (h * w + LANES,) of the channel, in coding order
+    value: np.ndarray  # the same: the value; then it, rounded
+    spread: np.ndarray  # the same: the spread; then twice the table, and 1 more for a mirrored symbol
 
 
-def prepare(shape: tuple[int, ...], forms: tuple[np.ndarray, ...]) -> Work:
-    """Return `Work` to begin with. Not compiled: that would take longer than all the rest."""
-    d, h, w = shape
-    value, spread, *ring = forms
+def packed(
+    value: np.ndarray, spread: np.ndarray, value_ring: np.ndarray, spread_ring: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``weights`` and ``ring`` of `Work`."""
+    d = len(value)
     blocks = -(-d // LANES)
     weights = np.zeros((blocks * LANES, d, 5, 2), np.int32)
     weights[:d, :, :, 0], weights[:d, :, :, 1] = value, spread
     weights = np.ascontiguousarray(weights.reshape(blocks, LANES, d, 5, 2).transpose(0, 2, 3, 4, 1))
+    return weights.reshape(blocks, d, 5 * PAIR), np.stack((value_ring, spread_ring)).astype(np.int32)
+
+
+def prepare(shape: tuple[int, ...], weights: tuple[np.ndarray, np.ndarray]) -> Work:
+    """Return `Work` to begin with. Not compiled: that would take longer than all the rest."""
+    d, h, w = shape
     sides = [(-(-h // s), -(-w // s)) for s in (4, 2, 1)]
-    quarter, half, whole = (np.zeros((a + 2, 2, (b + 3) // 2), np.int32) for a, b in sides)
+    shapes = [(a + 2, 2, (b + 3) // 2) for a, b in sides]
+    # vectors may be read, and written back, beyond the end
+    quarter, half, whole = (np.zeros(prod(s) + LANES, np.int32)[: prod(s)].reshape(s) for s in shapes)
     return Work(
-        weights.reshape(blocks, d, 5 * PAIR),
+        weights[0],
         np.empty((h + 4) * (w + 2) * PAIR, np.int32),
         np.empty((d, (h + 2) * (w + 3)), np.int32),
         np.empty((d, (h + 2) * (w + 3)), np.int32),
         np.zeros((d, h + 3), np.int64),
-        np.stack(ring).astype(np.int32),
+        weights[1],
         (quarter, half, whole),
-        *np.empty((3, h * w), np.int32),
+        *np.zeros((3, h * w + LANES), np.int32),
     )
 
 
@@ -81,6 +101,49 @@ def add_product(typing: Any, sums: Any, at: Any, weights: Any, start: Any, q: An
         return context.get_dummy_value()
 
     return types.void(sums, types.intp, weights, types.intp, types.int32), generate
+
+
+@intrinsic
+def add_ring(
+    typing: Any, target: Any, at: Any, count: Any, grid: Any, up: Any, here: Any, down: Any, above: Any, below: Any,
+    weights: Any, start: Any, is_spread: Any,
+) -> Any:  # fmt: skip
+    """Add to ``target[at : at + count]``, at most `LANES`, what the eight neighbours of as many positions say.
+
+    ``up`` to ``below`` are where the first position's begin in ``grid``, ``start`` where the weights do; with
+    ``is_spread`` symbols count by their size. A row has few positions: most of a loop over them would be scalar.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word, zero = ir.IntType(32), ir.IntType(32)(0)
+        vector = ir.VectorType(word, LANES)
+
+        def pointer(array: int, index: Any) -> Any:
+            data = context.make_array(signature.args[array])(context, builder, args[array]).data
+            return builder.gep(data, [index])
+
+        def all_lanes(scalar: Any) -> Any:
+            one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, zero)
+            return builder.shuffle_vector(one, one, ir.Constant(vector, [0] * LANES))
+
+        wide = args[4].type
+        places = [args[n] if not step else builder.add(args[n], wide(1)) for n, step in RING_READS]
+        total = ir.Constant(vector, [0] * LANES)
+        for j, place in enumerate(places):
+            q = builder.load(builder.bitcast(pointer(3, place), vector.as_pointer()), align=4)
+            size = builder.select(builder.icmp_signed("<", q, ir.Constant(vector, [0] * LANES)), builder.neg(q), q)
+            q = builder.select(args[11], size, q)
+            weight = all_lanes(builder.load(pointer(9, builder.add(args[10], wide(j)))))
+            total = builder.add(total, builder.mul(q, weight))
+        lanes = all_lanes(builder.trunc(args[2], word))
+        inside = builder.icmp_signed("<", ir.Constant(vector, list(range(LANES))), lanes)
+        total = builder.select(inside, total, ir.Constant(vector, [0] * LANES))
+        to = builder.bitcast(pointer(0, args[1]), vector.as_pointer())
+        builder.store(builder.add(builder.load(to, align=4), total), to, align=4)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(target, index, index, grid, *[index] * 5, weights, index, types.boolean), generate
 
 
 @compiled(**OPTIONS)

@@ -57,9 +57,7 @@ def decode(
     states: UInt32[np.ndarray, " lanes"],
     position: int,
     rows: UInt16[np.ndarray, " n"],
-    freqs: UInt32[np.ndarray, "c k"],
-    starts: UInt32[np.ndarray, "c k"],
-    slots: UInt16[np.ndarray, "c s"],
+    index: tuple[UInt64[np.ndarray, " c"], UInt32[np.ndarray, "c b"], UInt64[np.ndarray, " held"]],
     precision: int,
 ) -> tuple[UInt16[np.ndarray, " n"], int]:
     """Decode the next ``len(rows)`` symbols.
@@ -70,7 +68,8 @@ def decode(
         states: changed in place.
         position: symbols already decoded.
         rows: table of each symbol; the caller checks that they are below c.
-        freqs, starts, slots, precision: the tables.
+        index: of the tables, as `index` makes it, which a caller keeps with them.
+        precision: of the tables.
 
     Returns:
         The columns, and the new cursor; a cursor beyond the words means that the words ran out.
@@ -78,7 +77,7 @@ def decode(
     from codomain.kernels import rans_numba
 
     columns = np.empty(len(rows), np.uint16)
-    cursor = rans_numba.decode(words, cursor, states, position, rows, freqs, starts, slots, precision, columns)
+    cursor = rans_numba.decode(words, cursor, states, position, rows, *index, precision, columns)
     return columns, int(cursor)
 
 
@@ -107,6 +106,31 @@ def entries(freqs: UInt32[np.ndarray, "c k"], starts: UInt32[np.ndarray, "c k"])
     f, start = freqs.astype(np.uint64), starts.astype(np.uint64)
     m = np.where(f > 0, packed >> np.uint64(8), np.uint64(0))
     return np.stack([m, f << np.uint64(32) | start << np.uint64(8) | packed & np.uint64(0xFF)], -1)
+
+
+def index(
+    freqs: UInt32[np.ndarray, "c k"], starts: UInt32[np.ndarray, "c k"], precision: int
+) -> tuple[UInt64[np.ndarray, " c"], UInt32[np.ndarray, "c b"], UInt64[np.ndarray, " held"]]:
+    """Return what a decoder needs to find columns by their slots: small, for it is read all over.
+
+    Returns:
+        The most frequent column of each table, which is tried first; for each of 2**8 parts of the slots or more, as
+        many as a table has columns, the place of the first slot's column; and, one table behind the other, the columns
+        that it holds, as ``column << 40 | freq << 16 | start``.
+    """
+    held = freqs > 0
+    n = held.sum(1)
+    rows, columns = np.nonzero(held)
+    packed = np.arange(freqs.shape[1], dtype=np.uint64) << np.uint64(40)
+    packed = packed | freqs.astype(np.uint64) << np.uint64(16) | starts
+    bits = min(precision, max(8, int(n.mean()).bit_length())) if len(n) else 8
+    firsts = np.arange(1 << bits) << (precision - bits)
+    parts = [
+        end - m + np.searchsorted(start[some], firsts, "right") - 1
+        for start, some, m, end in zip(starts, held, n, n.cumsum(), strict=True)
+    ]
+    coarse = np.array(parts, np.uint32).reshape(len(freqs), 1 << bits)
+    return np.take_along_axis(packed, freqs.argmax(1)[:, None], 1)[:, 0], coarse, packed[rows, columns]
 
 
 def encode_reference(
@@ -144,7 +168,7 @@ def decode_reference(
     slots: UInt16[np.ndarray, "c s"],
     precision: int,
 ) -> tuple[UInt16[np.ndarray, " n"], int]:
-    """`decode`, as specified."""
+    """`decode`, as specified: ``slots`` holds the column of every slot."""
     lanes, mask = len(states), np.uint32((1 << precision) - 1)
     columns = np.empty(len(rows), np.uint16)
     done = 0

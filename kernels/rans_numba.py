@@ -43,20 +43,32 @@ def encode(symbols, rows, offsets, entries, precision, states, words, escaped): 
 
 
 @compiled(**OPTIONS)
-def decode(words, cursor, states, position, rows, freqs, starts, slots, precision, columns):  # type: ignore[no-untyped-def]
+def decode(words, cursor, states, position, rows, peaks, coarse, held, precision, columns):  # type: ignore[no-untyped-def]
     """Fill ``columns``; return the new cursor. ``words`` ends in one 0 that is not part of the payload."""
     lanes, n_words = uint64(len(states)), uint64(len(words)) - uint64(1)
     p, one, start = uint64(precision), uint64(1), uint64(65536)
-    mask = (one << p) - one
+    mask, low16, low24 = (one << p) - one, uint64(0xFFFF), uint64(0xFFFFFF)
+    shift = uint64(0)
+    while uint64(coarse.shape[1]) << shift <= mask:
+        shift += one
     lane, at = uint64(position) % lanes, uint64(cursor)
     for j in range(uint64(len(rows))):
         i = uint64(j)
-        row = rows[i]
+        row = uint64(rows[i])
         x = uint64(states[lane])
         slot = x & mask
-        column = slots[row, slot]
-        columns[i] = column
-        x = uint64(freqs[row, column]) * (x >> p) + slot - uint64(starts[row, column])
+        found = peaks[row]  # known before the state is: mostly it is this one, and nothing waits for the tables
+        rest = slot - (found & low16)  # below the start: beyond the end, as it is unsigned
+        if rest >= found >> uint64(16) & low24:
+            place = uint64(coarse[row, slot >> shift])
+            found = held[place]
+            rest = slot - (found & low16)
+            while rest >= found >> uint64(16) & low24:
+                place += one
+                found = held[place]
+                rest = slot - (found & low16)
+        columns[i] = found >> uint64(40)
+        x = (found >> uint64(16) & low24) * (x >> p) + rest
         # no branch: which lanes refill is noise, and half of such branches would be mispredicted
         low = uint64(x < start)
         x = x << (low << uint64(4)) | low * uint64(words[min(at, n_words)])

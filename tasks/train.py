@@ -1,4 +1,4 @@
-"""Train: Lightning's command line with this project's defaults.
+"""Train: Lightning's command line with this project's defaults, for codecs and for what learns from their files.
 
 A config may name its task and its data by ``class_path``; without, they are `Reconstruct` and `Photographs`.
 """
@@ -19,13 +19,20 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 
-class ExportWeights(L.Callback):
-    """Write what `load` reads, ``weights.safetensors`` in the run's folder, whenever training ends."""
+class Export(L.Callback):
+    """Write what a run is for into its folder, whenever training ends.
+
+    Of a codec, ``weights.safetensors``, which `load` reads; of another task, ``model.ckpt``, without the optimizer.
+    """
 
     def on_fit_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Export."""
-        codec, samples = module.codec, trainer.datamodule.table_dataloader()  # type: ignore[attr-defined]
-        assert isinstance(codec, Codec) and trainer.log_dir is not None
+        assert trainer.log_dir is not None
+        codec = getattr(module, "codec", None)
+        if not isinstance(codec, Codec):
+            trainer.save_checkpoint(Path(trainer.log_dir) / "model.ckpt", weights_only=True)
+            return
+        samples = trainer.datamodule.table_dataloader()  # type: ignore[attr-defined]
         codec.cpu().eval()
         with torch.no_grad():
             y = [codec.analysis(x)[0] for x in samples]
@@ -40,11 +47,11 @@ class _CLI(LightningCLI):
 
 
 def train(configs: list[Path], data: Path, run: Path, resume: bool, overrides: list[str]) -> None:
-    """Train a codec; checkpoints, samples, metrics and the exported weights lie in ``run``.
+    """Train a codec, or a task on what it stores; checkpoints, metrics, and what is exported lie in ``run``.
 
     Args:
         configs: later files win over earlier ones.
-        data: folder of photographs, or of what else the config's data module reads.
+        data: folder of photographs, or of what else the config's data module reads: `.cdm` files, a shard.
         run: folder of this run.
         resume: continue from the last checkpoint in ``run``.
         overrides: further settings, ``--model.lmbda=0.02 --trainer.max_steps=20000 ...``.
@@ -78,7 +85,7 @@ def train(configs: list[Path], data: Path, run: Path, resume: bool, overrides: l
             "callbacks": [
                 ModelCheckpoint(run / "checkpoints", every_n_train_steps=250, save_last=True, save_top_k=1),
                 LearningRateMonitor(),
-                ExportWeights(),
+                Export(),
             ],
             "val_check_interval": 500,
             "check_val_every_n_epoch": None,

@@ -33,7 +33,7 @@ def test_rows_hold_rate_ratio_memory_and_floor(capsys: pytest.CaptureFixture[str
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [ours, other, allocation]
     assert 4 <= ours["ms"] < 15 and ours["ratio"] == 1
     assert 1.3 < other["ratio"] == other["ms"] / ours["ms"]
-    assert ours["rate"] == pytest.approx(1e3 / ours["ms"]) and allocation["unit"] == "Mnaps/s"
+    assert ours["rate"] == pytest.approx(1e3 / ours["ms"]) and allocation["unit"] == "naps/s"
     assert ours["floor_ms"] == pytest.approx(2)
     assert ours["share"] == pytest.approx(2 / ours["ms"])
     assert "share" not in other and "share" not in allocation

@@ -211,3 +211,17 @@ def test_pictures_of_one_latent_and_flat_ones(tmp_path: Path) -> None:
                 if quality == "100":
                     assert np.abs(np.asarray(image).astype(int) - (200, 30, 90)).max() < 12
             assert coded.stat().st_size < (700 if quality == "1" else 3000)
+
+
+def test_films_are_of_models_of_video(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film = photo.with_name("film.mp4")
+    film.write_bytes(b"\0\0\0\x20ftypisom")
+    assert main(["encode", str(film)]) == 1
+    assert "film.mp4" in capsys.readouterr().err
+    assert main(["encode", str(film), "--model", "walloc-rgb-4x"]) == 1
+    assert "expected image, which walloc-rgb-4x codes; found video" in capsys.readouterr().err
+    assert main(["encode", str(photo), "--model", "hnerv-boost"]) == 1
+    assert "expected video, which hnerv-boost codes; found image" in capsys.readouterr().err
+    assert main(["encode", str(photo.parent), "--model", "walloc-rgb-4x"]) == 0  # films are passed over
+    assert main(["decode", str(photo.with_suffix(".cdm")), str(photo.with_name("x.png")), "--frames", "1:2"]) == 1
+    assert "--frames and --fps are of video; the file holds image" in capsys.readouterr().err

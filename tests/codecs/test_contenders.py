@@ -3,14 +3,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from codomain.codecs.contenders import Ours, label, parse
+from codomain.codecs.contenders import KINDS, Matched, Ours, label, parse
+from codomain.codecs.footage import Footage
 from codomain.codecs.image_kind import read_picture
 from codomain.codecs.load import index, load
+from codomain.codecs.results import curves
 from PIL import Image
 
 DATA = Path(__file__).parents[1] / "data"
@@ -57,6 +61,31 @@ def test_ours_writes_the_file_that_the_codec_writes() -> None:
     signal = torch.from_numpy(x).permute(2, 0, 1)[None].contiguous()
     assert Ours("walloc-rgb-4x").compress(x) == load("walloc-rgb-4x").compress(signal)
     assert Ours("walloc-rgb-4x").version == index()["walloc-rgb-4x"]["sha256"][:16]
+
+
+def test_ours_fitted_for_a_time() -> None:
+    fitted = parse("hnerv-boost-2m:75")
+    assert isinstance(fitted, Ours)
+    assert (fitted.model, fitted.quality, fitted.seconds, fitted.slow) == ("hnerv-boost", 75.0, 120.0, True)
+    assert (label(fitted), parse(label(fitted))) == ("hnerv-boost-120s:75", fitted)
+    assert parse("x264@hnerv-boost-2m:75").name == "x264@hnerv-boost-120s"
+    for text in ("hnerv-boost-soon:75", "hnerv-boost-0s", "walloc-rgb-4x-9s"):
+        with pytest.raises(ValueError, match=f"no model '{text}'; there are"):
+            parse(text)
+
+
+def test_networks_of_two_sizes_are_a_curve(moving: Callable[..., list[np.ndarray]]) -> None:
+    x, points = Footage(np.stack(moving(24, 96, 64)), Fraction(25)), []
+    for quality, bpp in ((90, 0.03 * 2**3.2), (100, 0.03 * 2**4)):
+        ours, matched = parse(f"hnerv-boost-1s:{quality}"), parse(f"x264@hnerv-boost-1s:{quality}")
+        data = ours.compress(x)
+        assert 0.9 * bpp < 8 * len(data) / x.pixels[..., 0].size <= bpp + 1e-4
+        assert isinstance(matched, Matched)
+        assert 0.8 * len(data) < len(matched.within(x, len(data))) <= len(data)
+        x_hat = ours.decompress(data)
+        assert (x_hat.pixels.shape, x_hat.rate) == (x.pixels.shape, x.rate)
+        points.append({"name": ours.name, "bpp": len(data)})
+    assert list(curves(KINDS["video"], points)) == ["hnerv-boost-1s"]
 
 
 def test_jobs_in_fresh_processes(tmp_path: Path) -> None:
@@ -119,3 +148,13 @@ def test_a_baseline_at_the_bytes_of_another() -> None:
     assert other.version in matched.version
     with pytest.raises(ValueError, match="'opus@webp:40': expected one of jpeg, webp"):
         parse("opus@webp:40")
+
+
+def test_models_of_video_are_slow_and_have_qualities() -> None:
+    contender = parse("hnerv-boost:60.25")
+    assert (contender.kind, contender.quality, contender.slow) == ("video", 60.25, True)
+    assert contender.latents_per_position is None
+    assert contender.version == index()["hnerv-boost"]["sha256"][:16]
+    with pytest.raises(ValueError, match="quality is 1 to 100, in quarters; found 0"):
+        parse("hnerv:0")
+    assert parse("x264@nerv:50").name == "x264@nerv"

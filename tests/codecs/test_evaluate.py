@@ -226,3 +226,45 @@ def test_sound_plans() -> None:
         for model in plan.models:
             if model.partition(":")[0] in KINDS["sound"].scales and model.partition(":")[2] != "matched":
                 assert label(parse(model)) == model
+
+
+def test_video_beside_the_baselines(video_evaluation: Path) -> None:
+    out, printed = video_evaluation / "out", (video_evaluation / "printed.txt").read_text()
+    plots = {f"rd_{m}.{end}" for m in ("psnr", "psnr_y", "ms_ssim") for end in ("png", "svg")}
+    assert {"coded", "report.html", "points.csv", "gained.csv"} | plots <= {p.name for p in out.iterdir()}
+    for words in ("encode CPU s", "stream bytes", "PSNR Y dB", "2 clips of clips", "slow encoded once"):
+        assert words in printed, words
+    codecs = {row["model"]: row for row in csv.DictReader((out / "codecs.csv").open())}
+    models = ["flipbook", "x264@flipbook", "x264:30", "x264:36", "x265:32", "svtav1:40"]
+    assert list(codecs) == models
+    for model, row in codecs.items():
+        assert row["videos"] == "2"
+        if "@" not in model:  # which searches
+            assert float(row["encode_cpu_s"]) > 0
+            assert float(row["encode_fps"]) > 1
+            assert float(row["decode_fps"]) > 5
+        if model != "flipbook":
+            assert 500 < float(row["n_bytes"]) - float(row["stream_bytes"]) < 3000
+
+
+def test_a_fit_is_made_once(video_evaluation: Path) -> None:
+    """No other file of it is like the first: not for speeds, nor for what is matched with it, nor for the page."""
+    assert (video_evaluation / "fits.txt").read_text().splitlines() == ["fitted"] * 2
+    assert "codomain: 2 fits, which take " in (video_evaluation / "told.txt").read_text()
+    rows = {(r["model"], r["video"]): r for r in csv.DictReader((video_evaluation / "out" / "points.csv").open())}
+    for clip in ("a.mkv", "more/b.mkv"):
+        ours, matched = rows["flipbook", clip], rows["x264@flipbook", clip]
+        assert (video_evaluation / "out" / ours["file"]).stat().st_size == int(ours["n_bytes"])
+        assert int(matched["at_most"]) == int(ours["n_bytes"])
+        assert 0.95 * int(ours["n_bytes"]) < int(matched["n_bytes"]) <= int(ours["n_bytes"])
+        assert float(ours["bpp"]) == pytest.approx(
+            8 * int(ours["n_bytes"]) / (176 * 128 * int(ours["frames"])), abs=1e-6
+        )
+
+
+def test_video_plan() -> None:
+    plan = read_plan(ROOT / "configs" / "evaluate" / "video.yaml")
+    assert plan.anchor == "x264"
+    assert {model.partition(":")[0] for model in plan.models} == KINDS["video"].scales.keys()
+    for model in plan.models:
+        assert label(parse(model)) == model

@@ -48,7 +48,11 @@ def test_bytes_of_any_length(t: int) -> None:
 
 @pytest.mark.parametrize(
     ("config", "fps", "kbps", "megabytes"),
-    [("hificodec_speech_16k.yaml", 50, 2.0, 8.0), ("hificodec_16k_paper.yaml", 50, 2.0, 200.0)],
+    [
+        ("hificodec_speech_16k.yaml", 50, 2.0, 8.0),
+        ("hificodec_16k_paper.yaml", 50, 2.0, 200.0),
+        ("hificodec_24k_paper.yaml", 75, 3.0, 200.0),
+    ],
 )
 def test_configs_build_codecs_of_their_rate(config: str, fps: int, kbps: float, megabytes: float) -> None:
     codec = build(CONFIGS / config)

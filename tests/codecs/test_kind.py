@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import pytest
 from codomain.codecs.contenders import KINDS
@@ -36,13 +37,14 @@ def test_every_kind_is_whole(name: str) -> None:
     assert kind.name == name
     assert {kind.anchor} <= kind.scales.keys()
     assert [kind.metric(key).key for key in kind.compared] == list(kind.compared)
-    keys = [kind.rate.key, *(m.key for m in kind.metrics), *(c.key for c in kind.costs)]
+    keys = [column.key for column in (kind.rate, *kind.sizes, *kind.metrics, *kind.costs)]
     assert list(kind.columns) == keys
     assert all(s.startswith(".") for s in kind.suffixes)
 
 
 def test_kinds_share_no_name_but_that_of_costs() -> None:
-    image, sound = KINDS["image"], KINDS["sound"]
-    assert not image.scales.keys() & sound.scales.keys()
-    assert not image.suffixes & sound.suffixes
-    assert image.columns.keys() & sound.columns.keys() == {"threads", "start_s", "peak_mb"}
+    for one, other in combinations(KINDS.values(), 2):
+        assert not one.scales.keys() & other.scales.keys()
+        assert not one.suffixes & other.suffixes
+        measured = {column.key for kind in (one, other) for column in (kind.rate, *kind.metrics)}
+        assert one.columns.keys() & other.columns.keys() - measured == {"threads", "start_s", "peak_mb"}

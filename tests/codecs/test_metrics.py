@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from codomain.codecs.metrics import bd_rate, bpp, haarpsi, ms_ssim, psnr, ssim
+from codomain.codecs.metrics import bd_rate, bpp, haarpsi, ms_ssim, ms_ssim_scales, psnr, ssim
 from PIL import Image
 
 CHELSEA = Path(__file__).parents[1] / "data" / "chelsea.png"
@@ -42,6 +42,14 @@ def test_ms_ssim_of_the_paper(pair: tuple[np.ndarray, np.ndarray]) -> None:
             a, b = (v.reshape(v.shape[0] // 2, 2, v.shape[1] // 2, 2).mean((1, 3)) for v in (a, b))
         scores.append(score)
     assert ms_ssim(x, x_hat, 255.0) == pytest.approx(np.mean(scores), abs=1e-4)
+
+
+def test_fewer_scales_for_small_pictures(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    x, x_hat = pair
+    assert ms_ssim(x, x_hat, 255.0, 1) == pytest.approx(ssim(x, x_hat, 255.0), abs=2e-4)  # which averages nothing here
+    scores = [ms_ssim(x, x_hat, 255.0, scales) for scales in range(1, 6)]
+    assert scores == sorted(scores)  # the coarser, the less is seen of noise
+    assert [ms_ssim_scales(h, 500) for h in (10, 11, 21, 41, 80, 81, 160, 161, 900)] == [0, 1, 2, 3, 3, 4, 4, 5, 5]
 
 
 def test_haarpsi_of_the_paper(pair: tuple[np.ndarray, np.ndarray]) -> None:

@@ -41,3 +41,16 @@ def test_a_share_is_at_most_an_item() -> None:
     for _ in range(3):
         bar.pass_through(1.0, "Msamples", 0.5)
     assert bar.share == 1.0
+
+
+def test_work_says_how_far_it_is_in_its_own_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress(1) as bar:
+        bar.tell(0.25, "25%, 30.1 dB")
+        assert bar.share == 0.25
+        assert list(bar.tally("abcd", 4, "frames")) == list("abcd")
+        assert bar.share == 1.0
+        bar.tell(0.5, "50%, 31.0 dB")
+    assert "31.0 dB" in capsys.readouterr().err

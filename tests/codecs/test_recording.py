@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,3 +156,61 @@ def test_silence_and_full_scale_stay_within_it(stereo: WaLLoC) -> None:
         y = whole(stereo, recording.compress(stereo, [x], Format(2, 4000, RATE)))
         assert y.shape == x.shape
         assert np.abs(y).max() <= 1
+
+
+@pytest.mark.parametrize("rate", [1, 999, 768_001, (1 << 40) - 1])
+def test_no_rate_beyond_those_of_sound_is_resampled(stereo: WaLLoC, rate: int) -> None:
+    """A filter as long as the header asks for would be memory for the asking."""
+    x, form = sound(2, 50), Format(2, 50, rate)
+    data = recording.compress(stereo, [x], form)
+    assert whole(stereo, data).shape == x.shape  # a codec without a rate of its own takes any
+    stereo.sample_rate = 16000
+    for code in (lambda: whole(stereo, data), lambda: recording.compress(stereo, [x], form)):
+        with pytest.raises(BitstreamError, match=f"a sample rate of {rate} Hz; 1000 to 768000 are resampled"):
+            code()
+
+
+def test_what_sees_the_whole_is_computed_once(stereo: WaLLoC, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A codec without halos is not run anew for every chunk."""
+    x, form = sound(2, 9001), Format(2, 9001, RATE)
+    calls: list[str] = []
+
+    def counted(name: str) -> None:
+        method = getattr(stereo, name)
+        monkeypatch.setattr(stereo, name, lambda *args: calls.append(name) or method(*args))
+
+    monkeypatch.setattr(stereo, "analysis_halo", None)
+    monkeypatch.setattr(stereo, "synthesis_halo", None)
+    counted("analysis"), counted("synthesis")
+    data = recording.compress(stereo, [x], form)
+    assert len(bitstream.read(data).chunks) > 4
+    y = whole(stereo, data)
+    assert calls == ["analysis", "synthesis"]
+    assert np.array_equal(y[:, 3000:3100], whole(stereo, data, 3000, 3100))
+    decoded = stereo.decode(stereo.encode(torch.from_numpy(x)[None]))[0, :, :9001].numpy()
+    assert np.abs(y - decoded).max() < 1e-5
+
+
+def test_silence_is_silent_and_other_bytes_stay_as_they_were(stereo: WaLLoC, monkeypatch: pytest.MonkeyPatch) -> None:
+    bias = torch.nn.Parameter(torch.full_like(stereo.decoder.linear.bias, 0.05), requires_grad=False)
+    monkeypatch.setattr(stereo.decoder.linear, "bias", bias)  # as after training: silence is not decoded as such
+    n = 64 * 16
+    loud, nothing = sound(2, 3 * n), np.zeros((2, 6 * n), np.float32)
+
+    def coded(*parts: np.ndarray) -> tuple[bytes, np.ndarray]:
+        x = np.concatenate(parts, 1)
+        data = recording.compress(stereo, [x], Format(2, x.shape[1], RATE))
+        return data, whole(stereo, data)
+
+    assert not coded(nothing)[1].any()
+    data, y = coded(loud, nothing, loud)
+    reach = 16 * (stereo.analysis_halo + stereo.synthesis_halo + 1)
+    assert bitstream.Flag.SILENCE in bitstream.read(data).header.flags
+    assert not y[:, 3 * n + reach : 9 * n - reach].any() and y[:, 3 * n : 3 * n + reach].any()
+    assert np.array_equal(whole(stereo, data, 4 * n, 10 * n), y[:, 4 * n : 10 * n])  # whatever the parts
+    file = bitstream.read(data)
+    unflagged = bitstream.write(replace(file.header, flags=bitstream.NO_FLAGS), file.chunks)
+    before = whole(stereo, unflagged)  # a file that was made before there was the flag
+    assert np.abs(before[:, 4 * n : 8 * n]).mean() > 0.01
+    assert np.array_equal(before[:, : 3 * n], y[:, : 3 * n])
+    assert bitstream.read(coded(loud)[0]).header.flags == bitstream.NO_FLAGS

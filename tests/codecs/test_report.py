@@ -183,7 +183,8 @@ def test_sound_is_inside_too(recordings: list[dict[str, Any]], sound_evaluation:
     for recording in recordings:
         original, ours, *rivals = recording["versions"]
         assert (original["label"], ours["label"]) == ("original", "tiny-stereo")
-        names = [re.fullmatch(r"(\w+):[\d.]+ at the bytes of tiny-stereo", rival["label"])[1] for rival in rivals]
+        names = [re.fullmatch(r"(\w+)(@|:[\d.]+ at the bytes of )tiny-stereo", rival["label"])[1] for rival in rivals]
+        assert rivals[0]["label"] == "opus@tiny-stereo"  # the file of the run
         assert names == ["opus", "mp3", "vorbis"]
         assert rivals[0]["n_bytes"] == pytest.approx(ours["n_bytes"], rel=0.05)
         for rival in rivals:
@@ -235,3 +236,110 @@ def test_sound_in_a_real_browser(browser: Any, sound_evaluation: Path, recording
     sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
     assert all(url.startswith(("file://", "data:", "blob:")) for url in urls), urls
+
+
+@pytest.fixture(scope="module")
+def clips(video_evaluation: Path) -> list[dict[str, Any]]:
+    page = (video_evaluation / "out" / "report.html").read_text()
+    return [
+        json.loads(text) for text in re.findall(r'<script type="application/json" class="clip">(.*?)</script>', page)
+    ]
+
+
+def test_video_is_inside_too(clips: list[dict[str, Any]], video_evaluation: Path) -> None:
+    page = (video_evaluation / "out" / "report.html").read_text()
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", page)
+    assert "<!--" not in page
+    assert [clip["name"] for clip in clips] == ["a.mkv", "more/b.mkv"]
+    for clip in clips:
+        labels = [version["label"] for version in clip["versions"]]
+        assert labels[:3] == ["original", "flipbook", "x264@flipbook"]  # the files of the run
+        assert [re.sub(r":\d+(\.\d)?", "", name) for name in labels[3:]] == [
+            f"{name} at the bytes of flipbook" for name in ("x265", "svtav1")
+        ]
+        assert [version["crf"] for version in clip["versions"]] == [8, 8, None, 8, None]
+
+
+def test_video_in_a_real_browser(browser: Any, video_evaluation: Path, clips: list[dict[str, Any]]) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import Select
+
+    def element(name: str) -> Any:
+        return browser.find_element(By.ID, name)
+
+    def run(script: str) -> Any:
+        return browser.execute_script(f"return {script}")
+
+    settled = (
+        "const done = arguments[0], wait = () => films.every(v => v.readyState > 1 && !v.seeking) ? done() "
+        ": setTimeout(wait, 10); wait()"
+    )
+    browser.get((video_evaluation / "out" / "report.html").as_uri())
+    for i in range(len(clips[0]["versions"])):  # H.264 and AV1 play
+        Select(element("b")).select_by_index(i)
+        browser.execute_async_script(settled)
+        assert run("films.map(v => [v.videoWidth, v.videoHeight, v.error])") == [[176, 128, None]] * 2
+        assert run("films.map(v => v.duration)") == pytest.approx([15 / 25] * 2, abs=0.03)
+    Select(element("b")).select_by_index(1)
+    browser.execute_async_script(settled)
+    ours = clips[0]["versions"][1]
+    assert element("about-b").text == (
+        f"{ours['n_bytes']:,} bytes, {ours['bpp']:.4f} bpp, {ours['psnr']:.2f} dB; shown through H.264 at CRF 8"
+    )
+
+    # every frame of the slider is that frame of the film, in both players
+    frames = [photo_frame(i) for i in range(15)]
+    for i in (0, 7, 14):
+        browser.execute_script(f"$('frame').value = {i}; $('frame').oninput()")
+        browser.execute_async_script(settled)
+        assert element("number").text.startswith(f"frame {i + 1} of 15")
+        assert run("films.map(v => v.currentTime)") == pytest.approx([(i + 0.5) / 25] * 2)
+        seen = browser.execute_script(
+            "const c = document.createElement('canvas'); c.width = 176; c.height = 128; const d = c.getContext('2d');"
+            "d.drawImage(films[0], 0, 0); return [...d.getImageData(0, 0, 176, 128).data]"
+        )
+        shown = np.array(seen).reshape(128, 176, 4)[..., :3]
+        errors = [float(np.abs(shown - frame).mean()) for frame in frames]
+        assert int(np.argmin(errors)) == i
+        assert errors[i] < 4
+    element("view").send_keys(Keys.ARROW_LEFT)
+    assert element("number").text.startswith("frame 14 of 15")
+
+    # playing goes on in step, and begins again at the end
+    browser.execute_async_script("start().then(arguments[0])")
+    browser.execute_async_script("setTimeout(arguments[0], 900)")
+    a, b = run("films.map(v => v.currentTime)")
+    assert abs(a - b) < 0.1
+    assert element("play").text == "pause"
+    element("play").click()
+    browser.execute_async_script(settled)
+    a, b = run("films.map(v => v.currentTime)")
+    assert a == b
+
+    # the wipe, side by side, another clip
+    browser.execute_script("$('zoom').value = '2'; $('zoom').onchange(); $('view').scrollIntoView()")
+    assert run("[$('view').clientWidth, $('view').clientHeight]") == [352, 256]
+    ActionChains(browser).move_to_element_with_offset(element("view"), 0, 0).click_and_hold().move_by_offset(
+        88, 0
+    ).release().perform()
+    assert run("$('right').style.clipPath").startswith("inset(0px 0px 0px 7")
+    Select(element("mode")).select_by_value("beside")
+    assert run("$('view').clientWidth") == 704
+    element("next").click()
+    browser.execute_async_script(settled)
+    assert run("$('frame').max") == "9"
+    assert run("films[0].src") == clips[1]["versions"][0]["src"]
+    assert run("document.querySelectorAll('#chart circle').length") == 6
+
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"]
+    assert all(url.startswith(("file://", "data:", "blob:")) for url in urls), urls
+
+
+def photo_frame(i: int) -> np.ndarray:
+    """A frame of the clips in `video_evaluation`."""
+    photo = np.array(Image.open(Path(__file__).parents[1] / "data" / "chelsea.png").convert("RGB"))
+    return photo[40 + i : 168 + i, 100 + 2 * i : 276 + 2 * i]

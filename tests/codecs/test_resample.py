@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from codomain.codecs.resample import Resampler, resample
+from codomain.codecs.resample import CUTOFF, KAISER, Resampler, resample
 from scipy.signal import resample_poly
 
 RATIOS = [(48000, 16000), (16000, 44100), (44100, 16000), (44101, 16000), (8000, 16000), (48000, 44100)]
@@ -52,6 +53,24 @@ def test_equal_rates_change_nothing() -> None:
     x = np.arange(10, dtype=np.float32)[None]
     assert Resampler(44100, 44100).needs(2, 5) == (2, 5)
     assert np.array_equal(Resampler(44100, 44100)(x[:, 2:], 2, 3, 7), x[:, 3:7])
+
+
+@pytest.mark.parametrize(("source", "target"), RATIOS)
+def test_taps_are_kaisers(source: int, target: int) -> None:
+    """Computed in steps, and one half mirrored: to the bit, because decoded samples depend on them."""
+    resampler = Resampler(source, target)
+    n, cutoff = np.arange(-resampler._half, resampler._half + 1), CUTOFF / max(resampler.up, resampler.down)
+    expected = resampler.up * cutoff * np.sinc(cutoff * n) * np.kaiser(len(n), KAISER)
+    assert np.array_equal(resampler._taps, expected)
+
+
+def test_rates_without_a_common_divisor_take_no_more_memory_than_their_taps() -> None:
+    resampler = Resampler(44101, 16000)
+    tracemalloc.start()
+    n_bytes = resampler._taps.nbytes
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert n_bytes > 40e6 and peak < 1.2 * n_bytes
 
 
 def test_rates_are_positive() -> None:

@@ -93,3 +93,26 @@ def test_it_starts_where_most_codes_are_of_use() -> None:
 def test_what_cannot_be_quantized_is_one_line() -> None:
     with pytest.raises(ValueError, match="finite"):
         started().to_symbols(torch.full((1, 4, 1, 1), float("inf")))
+
+
+def test_a_codebook_drawn_from_data_lies_where_the_data_does() -> None:
+    heavy = latents(64, seed=3) ** 3  # far from normal
+    normal, data = SimVQ(4, 1024), SimVQ(4, 1024, drawn="data")
+    used, error = [], []
+    for quantizer in (normal, data):
+        quantizer.start(heavy)
+        quantizer.eval()
+        codes = quantizer.to_symbols(latents(64, seed=4) ** 3)
+        used.append(len(codes.unique()) / 1024)
+        error.append(float((quantizer.from_symbols(codes) - latents(64, seed=4) ** 3).square().mean()))
+    assert used[1] > used[0] + 0.2
+    assert error[1] < 0.7 * error[0]
+
+
+def test_a_codebook_drawn_from_data_is_in_the_weights() -> None:
+    quantizer, other = started(drawn="data"), SimVQ(4, 256, drawn="data")
+    other.load_state_dict(quantizer.state_dict())
+    assert torch.equal(other.eval().codes(), quantizer.eval().codes())
+    assert "codebook" not in started().state_dict()
+    with pytest.raises(ValueError, match="'uniform'"):
+        SimVQ(4, 256, drawn="uniform")

@@ -72,7 +72,8 @@ def damaged(tmp_path: Path, name: str, share: float) -> Path:
 @pytest.mark.parametrize(
     ("name", "share", "said"),
     [("x.flac", 0.5, "damaged after|ends after"), ("x.flac", 0.0, "not a sound file"), ("x.wav", 0.5, "it ends early"),
-     ("x.wav", 0.0001, "not a sound file"), ("x.mp3", 0.5, "ends after")],
+     ("x.wav", 0.0001, "not a sound file"), ("x.mp3", 0.5, "ends after"),
+     ("x.aiff", 0.5, "it ends early"), ("x.ogg", 0.5, "it ends early: its last page"), ("x.ogg", 0.9, "it ends early")],
 )  # fmt: skip
 def test_a_file_that_was_cut_off_is_one_line(tmp_path: Path, name: str, share: float, said: str) -> None:
     with pytest.raises(ValueError, match=said) as error:
@@ -103,6 +104,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         Reader(tmp_path / "x.caf")
     with pytest.raises(ValueError, match="not a sound file"):
         Reader(b"no sound")
+    (tmp_path / "x.mp3").write_text("hello there")
+    with pytest.raises(ValueError, match="it begins like none of AIFF, FLAC, MP3, OGG, WAV"):
+        Reader(tmp_path / "x.mp3")
     with pytest.raises(ValueError, match="no such file"):
         Reader(tmp_path / "nowhere.wav")
     assert not is_sound(b"\x89PNG\r\n\x1a\n1234")

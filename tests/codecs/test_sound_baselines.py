@@ -61,6 +61,12 @@ def test_the_same_bytes_again(name: str, make_music: Callable[..., np.ndarray]) 
     assert codec.compress(x) == codec.compress(x)
 
 
+def test_every_quality_of_opus_codes_mono(make_music: Callable[..., np.ndarray]) -> None:
+    """FFmpeg refuses more than 256 kbps of one channel."""
+    x = Waveform(make_music(0.5, 48000)[:1], 48000)
+    assert SoundBaseline("opus", 510.0).compress(x) == SoundBaseline("opus", 256.0).compress(x)
+
+
 def test_an_opus_file_names_the_rate_and_its_page_is_whole(make_music: Callable[..., np.ndarray]) -> None:
     """libsndfile's Ogg reader checks every page's checksum; its header is that of RFC 7845."""
     x = make_music(0.5, 44100)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from codomain.codecs.load import build
+from codomain.codecs.oobleck import OobleckDecoder
 from codomain.codecs.walloc import WaLLoC
 from codomain.kernels.wpt import wpt
 
@@ -18,6 +19,22 @@ def test_the_papers_configurations_have_its_parameters(rate: str, encoder: int, 
     assert sum(p.numel() for p in codec.encoder.parameters()) == encoder
     assert sum(p.numel() for p in codec.decoder.parameters()) == pytest.approx(decoder, abs=500)
     assert codec.mode == "periodization"
+
+
+@pytest.mark.parametrize(("rate", "encoder", "total"), [("5x", 55404, 16.346e6), ("20x", 13851, None)])
+def test_the_papers_stereo_configurations(rate: str, encoder: int, total: float | None) -> None:
+    codec = build(CONFIGS / f"walloc_stereo_{rate}_paper.yaml")
+    assert isinstance(codec, WaLLoC) and codec.mode == "periodization"
+    assert sum(p.numel() for p in codec.encoder.parameters()) == encoder
+    if total is not None:
+        assert sum(p.numel() for p in codec.parameters()) == pytest.approx(total, abs=500)
+    assert isinstance(codec.decoder, OobleckDecoder)
+    assert sum(p.numel() for p in codec.decoder.filter.parameters()) == 518
+    x = torch.rand(1, 2, 256 * 5) - 0.5
+    with torch.no_grad():
+        y = codec.analysis(x)
+        assert y.shape == (1, codec.latent_dim, 5)
+        assert codec.synthesis(y).shape == x.shape
 
 
 @pytest.mark.parametrize("rate", ["16x", "4x"])

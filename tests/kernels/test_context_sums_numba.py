@@ -21,7 +21,7 @@ def test_grids_hold_every_position_once(h: int, w: int) -> None:
     """The symbols of each phase come back from the grids, which feed each other; where none is 0, all are kept."""
     zero = np.zeros((1, 1, 5), np.int16), np.zeros((1, 1, 5), np.int16)
     ring = np.zeros((len(PHASES), 1, 8), np.int16)
-    work = sums_numba.prepare((1, h, w), (*zero, ring, ring))
+    work = sums_numba.prepare((1, h, w), sums_numba.packed(*zero, ring, ring))
     plane = np.arange(1, h * w + 1, dtype=np.int32).reshape(h, w)
     for phase, one in enumerate(PHASES):
         symbols = plane[one.top :: one.stride, one.left :: one.stride].ravel()
@@ -43,6 +43,25 @@ def test_sums_take_products_as_vectors() -> None:
     expected[5 : 5 + sums_numba.LANES] += weights[11 : 11 + sums_numba.LANES] * -3
     add(sums, weights)
     assert np.array_equal(sums, expected)
+
+
+@pytest.mark.parametrize("is_spread", [False, True])
+def test_rings_are_added_to_as_many_positions_as_there_are(is_spread: bool) -> None:
+    rng = np.random.default_rng(0)
+    grid, ring = rng.integers(-9, 10, 90).astype(np.int32), rng.integers(-99, 100, 20).astype(np.int32)
+    target = rng.integers(-9, 10, 30).astype(np.int32)
+    expected = target.astype(np.int64)
+    q = np.abs(grid) if is_spread else grid
+    firsts = (1, 2, 31, 32, 16, 17, 48, 70)  # two above, two below, left and right, above and below
+    for j in range(5):
+        expected[7 + j] += sum(int(ring[3 + n]) * int(q[first + j]) for n, first in enumerate(firsts))
+    add_neighbours(target, grid, ring, is_spread)
+    assert np.array_equal(target, expected)
+
+
+@compiled()
+def add_neighbours(target, grid, ring, is_spread):  # type: ignore[no-untyped-def]
+    sums_numba.add_ring(target, 7, 5, grid, 1, 16, 31, 48, 70, ring, 3, is_spread)
 
 
 @compiled()

@@ -113,8 +113,8 @@ def rans_on_cpu(decoder: Decoder, escapes: np.ndarray, case: Case, symbols: np.n
 
     t = case.model.tables
     return context.decode(
-        decoder.words, decoder.states, escapes, (t.all_freqs, t.starts, t.slots, t.offsets), 14,
-        case.model.forms, case.model.floor(INDEX), symbols,
+        decoder.words, decoder.states, escapes, t.index, t.offsets, t.escape, 14,
+        case.model.weights, case.model.floor(INDEX), symbols,
     )  # fmt: skip
 
 

@@ -61,9 +61,8 @@ def test_hostile_words_and_states_end_as_on_the_cpu(device: torch.device) -> Non
     at = 0
     for size, word, state, cursor, end in zip(SIZES, words, states, cursors, ends, strict=True):
         columns, expected = rans.decode(
-            np.append(word, np.uint16(0)), 0, state, 0, rows[at : at + size],
-            tables.all_freqs, tables.starts, tables.slots, 14,
-        )  # fmt: skip
+            np.append(word, np.uint16(0)), 0, state, 0, rows[at : at + size], tables.index, 14
+        )
         np.testing.assert_array_equal(found[at : at + size].cpu().numpy(), columns)
         np.testing.assert_array_equal(end, state)
         assert cursor == expected

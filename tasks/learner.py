@@ -1,0 +1,60 @@
+"""Learner: what all tasks have in common, the shape of their network and how it is trained."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from codomain.tasks.isotropic import Isotropic
+
+
+class Learner(L.LightningModule):
+    """A task on the tokens of one network.
+
+    Args:
+        patch: positions of the input per token, along each axis.
+        width, depth, kernel, expand, drop: as of `Isotropic`.
+        lr: peak learning rate; cosine decay to 0 at the end.
+        weight_decay: of AdamW, of matrices alone.
+        warmup: share of the run with a rising learning rate.
+    """
+
+    def __init__(
+        self,
+        patch: int = 2,
+        width: int = 96,
+        depth: int = 6,
+        kernel: int = 5,
+        expand: int = 2,
+        drop: float = 0.1,
+        lr: float = 2e-3,
+        weight_decay: float = 0.05,
+        warmup: float = 0.05,
+    ) -> None:
+        super().__init__()
+        self.shape = {
+            "patch": patch, "width": width, "depth": depth, "kernel": kernel, "expand": expand, "drop": drop
+        }  # fmt: skip
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+
+    def isotropic(self, channels: int, ndim: int = 2) -> Isotropic:
+        """Return the network, for inputs of so many channels and axes."""
+        return Isotropic(channels, ndim=ndim, **self.shape)  # type: ignore[arg-type]
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; linear warm-up, then cosine to 0, step by step."""
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / (self.warmup * total + 1))
+            return rise * (0.5 + 0.5 * math.cos(math.pi * min(1, step / total)))
+
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.parameters() if p.dim() > 1]},
+            {"params": [p for p in self.parameters() if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

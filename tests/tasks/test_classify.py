@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from codomain.codecs.cli import main
+from codomain.codecs.load import load
+from codomain.tasks.classify import from_checkpoint
+
+CONFIG = Path(__file__).parents[2] / "configs" / "tasks" / "classify_latents_16x.yaml"
+SMALL = [
+    "--data.val_share=0.4", "--data.batch_size=4", "--data.shift=1", "--model.width=16", "--model.depth=2",
+    "--model.lr=0.01", "--model.mixup=0", "--model.drop=0", "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+]  # fmt: skip
+
+
+def column(run: Path, name: str) -> list[float]:
+    rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+    return [float(row[name]) for row in rows if row.get(name)]
+
+
+def test_tints_are_learnt_from_files(latents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    words = ["train", "--config", str(CONFIG), "--data", str(latents), "--run", str(run), *SMALL]
+    assert main([*words, "--trainer.max_epochs=8"]) == 0
+    assert column(run, "val/accuracy")[-1] >= 0.9
+    module = from_checkpoint(run / "model.ckpt")
+    codec = load("walloc-rgb-16x")
+    assert module.about["classes"] == ["fine", "rough"]
+    assert module.about["data"] == {"codec": codec.name, "digest": codec.digest.hex()}
+    assert float(module.deviation.min()) > 0
+    y = torch.cat([codec.read_latents((latents / name / f"{name}0.cdm").read_bytes()) for name in ("fine", "rough")])
+    assert module(y).argmax(1).tolist() == [0, 1]
+
+    checkpoint = torch.load(run / "model.ckpt", weights_only=True)
+    checkpoint["task"]["about"]["data"]["codec"] = "walloc-rgb-4x"
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    assert main([*words[:6], str(tmp_path / "other"), *SMALL, f"--ckpt_path={tmp_path / 'other.ckpt'}"]) == 1
+    assert "the checkpoint is of data {'codec': 'walloc-rgb-4x'" in capsys.readouterr().err
+
+
+def test_what_is_no_checkpoint_of_a_classifier(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    for made in (b"", b"nothing of the kind", {"state_dict": {}}, {"task": {"name": "read"}}, [1]):
+        if isinstance(made, bytes):
+            path.write_bytes(made)
+        else:
+            torch.save(made, path)
+        with pytest.raises(ValueError, match=r"x\.ckpt: "):
+            from_checkpoint(path)
