@@ -122,6 +122,8 @@ def _encode_film(
     if coded.lacking or coded.interrupted:
         kept = f"{target} holds {form.frames} of {form.frames + coded.lacking} frames as they were then"
         raise KeyboardInterrupt(f"interrupted: {kept}" + ("" if beside is None else "; with --force it goes on"))
+    if coded.checkpoint is not None:
+        coded.checkpoint.remove()
     return {"model": codec.name, **({} if coded.quality is None else {"quality": coded.quality}),
             **_film_row(form), "n_bytes": len(coded.data),
             "bpp": round(8 * len(coded.data) / (form.width * form.height * form.frames), 4)}  # fmt: skip

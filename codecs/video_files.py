@@ -65,6 +65,7 @@ class Coded:
         notes: what was changed or left out.
         lacking: frames that an interrupted encoding has not reached.
         interrupted: whether it was.
+        checkpoint: its state, where it lies beside the target: to be removed once the file is written, and whole.
     """
 
     data: bytes
@@ -73,6 +74,7 @@ class Coded:
     notes: list[str]
     lacking: int
     interrupted: bool
+    checkpoint: Checkpoint | None
 
 
 def encode_video(
@@ -81,7 +83,7 @@ def encode_video(
     """Return the `.cdm` file of a film.
 
     An interrupt ends it early, with a file of the frames that are fitted; where ``target`` is given, the state lies
-    beside it, so that the same call goes on.
+    beside it, so that the same call goes on, until the caller has written the file and removes it.
 
     Args:
         source: a file, its bytes, or a folder of PNG files.
@@ -124,12 +126,10 @@ def encode_video(
             if not anew:
                 raise
     whole = _fit_all(encoding, clip, mask, bar, checkpoint)
-    if checkpoint is not None and whole:
-        checkpoint.remove()
     data = encoding.finish(form.rate, index, sections)
     frames = sum(segment.frames for segment in encoding.plan.segments[: len(encoding.chunks)])
     quality = index / 4 if index else None
-    return Coded(data, replace(form, frames=frames), quality, clip.notes, form.frames - frames, not whole)
+    return Coded(data, replace(form, frames=frames), quality, clip.notes, form.frames - frames, not whole, checkpoint)
 
 
 def _fit_all(

@@ -30,7 +30,7 @@ def test_starts_at_the_mean_and_fits_sides_that_patches_do_not() -> None:
 def test_tints_of_textures_are_found(name: str, pictures: Path, tmp_path: Path) -> None:
     small = [
         "--data.crop=48", "--data.val_crop=48", "--data.val_share=0.4", "--model.width=16", "--model.depth=1",
-        "--model.lr=0.01", "--trainer.max_steps=40", "--trainer.val_check_interval=40", "--trainer.accelerator=cpu",
+        "--model.lr=0.01", "--trainer.max_steps=80", "--trainer.val_check_interval=80", "--trainer.accelerator=cpu",
         "--trainer.enable_progress_bar=false",
     ]  # fmt: skip
     run = tmp_path / "run"
@@ -39,7 +39,7 @@ def test_tints_of_textures_are_found(name: str, pictures: Path, tmp_path: Path) 
     rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
     (scores,) = (row for row in rows if row.get("val/psnr"))
     assert 15 < float(scores["val/psnr_grey"]) < 20
-    assert float(scores["val/gain"]) > 2
+    assert float(scores["val/gain"]) > 1.5  # seeds and thread counts give 2.9 to 5.1
     assert float(scores["val/psnr"]) == pytest.approx(float(scores["val/psnr_grey"]) + float(scores["val/gain"]))
     state = torch.load(run / "model.ckpt", weights_only=True)["state_dict"]
     assert state["y_deviation"].shape == ((48, 1, 1) if "latents" in name else (2, 1, 1))
