@@ -20,7 +20,7 @@ Moves by fewer pixels than a cell, zooms and turns by other angles have none.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-class Mirror(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Mirror:
     """A fitted map.
 
     Attributes:
