@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 
-DEFAULT_MODELS = {"image": "walloc-rgb-4x", "sound": "walloc-stereo-5x", "video": "hnerv-boost"}
+DEFAULT_MODELS = {"image": "walloc-rgb-4x", "sound": "walloc-stereo-5x", "video": "nerv"}
 EXAMPLES = """examples:
   codomain encode photo.png                     photo.cdm, beside it
   codomain decode photo.cdm back.png            back to pixels; the file knows its model

@@ -45,7 +45,7 @@ def coded(tmp_path_factory: pytest.TempPathFactory, moving: Frames, film_file: F
     """The file of a film with sound, made by the command line in a fresh process; the film lies beside it."""
     folder = tmp_path_factory.mktemp("film")
     film_file(folder / "clip.mp4", moving(24), rate=Fraction(30000, 1001), sound="aac")
-    command = [*RUN, "encode", "clip.mp4", "--size", "19k", "--time", "6s"]
+    command = [*RUN, "encode", "clip.mp4", "--model", "hnerv-boost", "--size", "19k", "--time", "6s"]
     subprocess.run(command, cwd=folder, check=True, timeout=120, env=ALONE)
     return folder / "clip.cdm"
 
