@@ -11,6 +11,7 @@ side, as vectors.
 
 from __future__ import annotations
 
+import threading
 from math import prod
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ OPTIONS = {"boundscheck": False}
 LANES = 8  # channels whose sums lie side by side: a vector of 256 bits
 PAIR = 2 * LANES  # their values and their spreads
 PHASES = 10
+kept = threading.local()  # memory of each thread's last chunk
 RING_READS = (
     (4, 0),
     (4, 1),
@@ -64,22 +66,30 @@ def packed(
 
 
 def prepare(shape: tuple[int, ...], weights: tuple[np.ndarray, np.ndarray]) -> Work:
-    """Return `Work` to begin with. Not compiled: that would take longer than all the rest."""
-    d, h, w = shape
-    sides = [(-(-h // s), -(-w // s)) for s in (4, 2, 1)]
-    shapes = [(a + 2, 2, (b + 3) // 2) for a, b in sides]
-    # vectors may be read, and written back, beyond the end
-    quarter, half, whole = (np.zeros(prod(s) + LANES, np.int32)[: prod(s)].reshape(s) for s in shapes)
-    return Work(
-        weights[0],
-        np.empty((h + 4) * (w + 2) * PAIR, np.int32),
-        np.empty((d, (h + 2) * (w + 3)), np.int32),
-        np.empty((d, (h + 2) * (w + 3)), np.int32),
-        np.zeros((d, h + 3), np.int64),
-        weights[1],
-        (quarter, half, whole),
-        *np.zeros((3, h * w + LANES), np.int32),
-    )
+    """Return `Work` to begin with; a thread's next chunk of the same shape is worked on in the same memory.
+
+    Whatever an earlier chunk left there is written before it is read, or counts 0 times. Not compiled: that would take
+    longer than all the rest.
+    """
+    if getattr(kept, "shape", None) != shape:
+        d, h, w = shape
+        sides = [(-(-h // s), -(-w // s)) for s in (4, 2, 1)]
+        shapes = [(a + 2, 2, (b + 3) // 2) for a, b in sides]
+        # vectors may be read, and written back, beyond the end
+        quarter, half, whole = (np.zeros(prod(s) + LANES, np.int32)[: prod(s)].reshape(s) for s in shapes)
+        kept.work = Work(
+            weights[0],
+            np.empty((h + 4) * (w + 2) * PAIR, np.int32),
+            np.empty((d, (h + 2) * (w + 3)), np.int32),
+            np.empty((d, (h + 2) * (w + 3)), np.int32),
+            np.zeros((d, h + 3), np.int64),
+            weights[1],
+            (quarter, half, whole),
+            *np.zeros((3, h * w + LANES), np.int32),
+        )
+        kept.shape = shape
+    work: Work = kept.work
+    return work._replace(weights=weights[0], ring=weights[1])
 
 
 @intrinsic

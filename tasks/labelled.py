@@ -277,17 +277,17 @@ def _class_names(folder: Path) -> dict[str, str]:
 
 def cut(x: Shaped[Tensor, s * _], window: Sequence[int], cell: int = 0) -> Shaped[Tensor, s * w]:
     """Return a window of a signal: at a random place in steps of ``cell``, or the middle for 0; zeros where it ends."""
-    for axis, size in enumerate(window, 1):
-        spare = x.shape[axis] - size
-        if spare < 0:
-            before = -spare // 2
-            pads = [0, 0] * (x.dim() - 1 - axis) + [before, -spare - before]
-            x = torch.nn.functional.pad(x, pads)
-        elif cell:
-            x = x.narrow(axis, cell * int(torch.randint(spare // cell + 1, ())), size)
-        else:
-            x = x.narrow(axis, spare // 2, size)
-    return x
+    spare = [n - size for n, size in zip(x.shape[1:], window, strict=True)]
+    if min(spare) < 0:
+        pads = [m for n in reversed(spare) for m in (max(0, -n // 2), max(0, -n - -n // 2))]
+        x, spare = torch.nn.functional.pad(x, pads), [max(0, n) for n in spare]
+    if cell:
+        places = [
+            int(share * (n // cell + 1)) * cell for share, n in zip(torch.rand(len(spare)).tolist(), spare, strict=True)
+        ]
+    else:
+        places = [n // 2 for n in spare]
+    return x[(..., *(slice(at, at + size) for at, size in zip(places, window, strict=True)))]
 
 
 def usual(sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
