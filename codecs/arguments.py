@@ -225,11 +225,11 @@ def make_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]]) -> argp
     sub.add_argument("--resume", action="store_true", help="continue from the run's last checkpoint")
     sub = command(
         "compare",
-        "train one network on latents and on pixels of the same pictures",
+        "train one network on latents and on pixels of the same signals",
         "Several seeds; writes tables and a plot; goes on where it was. Further settings follow as for train.",
     )
-    sub.add_argument("--config", type=Path, required=True, help="such as configs/compare/trashnet.yaml")
-    sub.add_argument("--data", type=Path, required=True, metavar="DIR", help="pictures, a folder for each class")
+    sub.add_argument("--config", type=Path, required=True, help="such as configs/compare/trashnet.yaml, read.yaml")
+    sub.add_argument("--data", type=Path, required=True, metavar="DIR", help="the signals: what the plan says")
     sub.add_argument("--out", type=Path, required=True, metavar="DIR", help="files, runs, tables and plot")
     sub = command(
         "predict",

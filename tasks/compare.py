@@ -1,9 +1,10 @@
-"""Compare: the same network on latents and on pixels of the same pictures, some seeds each, from files of each kind.
+"""Compare: the same network on latents and on pixels, or samples, of the same signals, some seeds each.
 
-    pictures --> OUT/data/MODEL/*.cdm, OUT/data/jpeg/*.jpg --> OUT/runs/ARM-SEED --> table.csv, table.md, accuracy.png
+    data --> OUT/data/MODEL/*.cdm, OUT/data/jpeg-90/*.jpg --> OUT/runs/ARM-SEED --> table.csv, table.md, scores.png
 
 Every run is `codomain train` in a fresh process. A comparison that was interrupted goes on: finished runs are kept, the
-others are done again. Accuracy is that of the last epoch, so nothing is chosen on the validation files.
+others are done again; seed by seed, so that there is a table early. Scores are those of the last validation, so nothing
+is chosen on the validation files.
 """
 
 from __future__ import annotations
@@ -18,32 +19,39 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-import torch
 import yaml
 from codomain.codecs import files
+from codomain.codecs.codec import Codec
 from codomain.codecs.load import load
 from codomain.codecs.plots import COLOURS
 from codomain.codecs.progress import progress
-from codomain.tasks.labelled import Labelled, spaced
+from codomain.tasks.labelled import Labelled
 from codomain.tasks.photographs import SUFFIXES
-from codomain.tasks.pixels import Pixels, read_picture
-from PIL import Image
+from codomain.tasks.pixels import JPEG, read_picture, to_jpeg
+from jsonargparse import ArgumentParser
+from lightning import LightningDataModule
 
 COLUMNS = {
-    "arm": "input", "accuracy": "accuracy %", "spread": "+-", "seeds": "seeds", "n_bytes": "bytes a picture",
-    "values": "values", "tokens": "tokens", "epoch_s": "s an epoch", "input_s": "pictures/s read",
+    "arm": "input", "score": "", "spread": "+-", "seeds": "seeds", "n_bytes": "bytes each", "values": "values",
+    "tokens": "tokens", "epoch_s": "s an epoch", "input_s": "read a second", "minutes": "minutes",
     "peak_mib": "peak MiB",
 }  # fmt: skip
-SIZED = 64  # pictures that the bytes of shrunk ones are measured on
 
 
 @dataclass(frozen=True)
 class Arm:
-    """An input: a config of `codomain train`, and the model whose files it reads; without one, JPEG."""
+    """An input.
+
+    Attributes:
+        name: of it.
+        config: of `codomain train`.
+        model: whose files of the data it reads; None: JPEG of pictures, or the data as they are.
+    """
 
     name: str
     config: Path
@@ -52,12 +60,24 @@ class Arm:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared: arms times seeds; JPEG's quality for the baselines."""
+    """What is compared.
+
+    Attributes:
+        title: of the comparison.
+        arms, seeds: every arm is trained with every seed.
+        metric: that counts, a column of the run's metrics.
+        unit: what it is called, with its unit.
+        factor: from the metric to that unit.
+        jpeg: quality of the pictures that arms without a model read; None: all such arms read the data as they are.
+    """
 
     title: str
     arms: tuple[Arm, ...]
     seeds: tuple[int, ...] = (0, 1, 2)
-    jpeg: int = 90
+    metric: str = "val/accuracy"
+    unit: str = "accuracy %"
+    factor: float = 100.0
+    jpeg: int | None = 90
 
 
 def read_plan(path: Path) -> Plan:
@@ -79,72 +99,69 @@ def read_plan(path: Path) -> Plan:
     return plan
 
 
-def compare(plan: Plan, pictures: Path, out: Path, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Run what is missing; write ``table.csv``, ``table.md`` and ``accuracy.png``; return a row for each arm.
+def compare(plan: Plan, source: Path, out: Path, overrides: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Run what is missing; write ``table.csv``, ``table.md`` and ``scores.png``; return a row for each arm.
 
     Args:
         plan: of `read_plan`.
-        pictures: a folder with a folder for each class.
+        source: the data: what ``--data`` of `codomain train` is, of the signals themselves.
         out: folder of the comparison, new or to go on with.
         overrides: further settings of every run, ``--trainer.max_epochs=20 ...``.
 
     Raises:
-        ValueError: for pictures that cannot be read, runs of other settings in ``out``, a run that fails.
+        ValueError: for data that cannot be read, runs of other settings in ``out``, a run that fails.
     """
-    rows = []
-    for arm in plan.arms:
-        folder = prepare(pictures, out / "data", arm.model, plan.jpeg)
-        runs = []
-        with progress(len(plan.seeds), shown=True) as bar:
-            for seed in plan.seeds:
+    folders = [prepare(source, out / "data", arm.model, plan.jpeg) for arm in plan.arms]
+    runs: list[list[dict[str, Any]]] = [[] for _ in plan.arms]
+    inputs: list[dict[str, Any]] = [{} for _ in plan.arms]
+    rows: list[dict[str, Any]] = []
+    with progress(len(plan.seeds) * len(plan.arms), plan.title) as bar:
+        for seed in plan.seeds:
+            for i, (arm, folder) in enumerate(zip(plan.arms, folders, strict=True)):
                 bar.begin(f"{arm.name}, seed {seed}")
-                runs.append(_run(arm, seed, folder, out / "runs", overrides))
+                runs[i].append(_run(arm, seed, folder, out / "runs", plan.metric, overrides))
+                inputs[i] = inputs[i] or measure_input(arm, folder, overrides)
                 bar.finish()
-        accuracies = [100 * run["accuracy"] for run in runs]
-        rows.append(
-            {
-                "arm": arm.name,
-                "accuracy": round(mean(accuracies), 2),
-                "spread": round(stdev(accuracies), 2) if len(runs) > 1 else None,
-                "seeds": len(runs),
-                **_input(arm, folder, plan.jpeg, overrides),
-                "epoch_s": round(median(run["epoch_s"] for run in runs), 2),
-                "peak_mib": round(max(run["peak_mib"] for run in runs)),
-            }
-        )
-        _write(out, plan.title, [{key: row[key] for key in COLUMNS} for row in rows])
+            rows = [_row(arm, runs[i], plan.factor) | inputs[i] for i, arm in enumerate(plan.arms)]
+            _write(out, plan, [{key: row.get(key) for key in COLUMNS} for row in rows])
     return rows
 
 
-def prepare(pictures: Path, out: Path, model: str | None, jpeg: int = 90) -> Path:
-    """Return the folder of the pictures' files of a model, or as JPEG; those that lie there are kept.
+def prepare(source: Path, out: Path, model: str | None, jpeg: int | None = 90) -> Path:
+    """Return the folder of the data's files of a model, or of pictures as JPEG; those that lie there are kept.
 
     Raises:
-        ValueError: without pictures.
+        ValueError: without signals of the model's kind.
     """
-    sources = sorted(p for p in pictures.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if model is None and jpeg is None:
+        return source
+    codec = load(model) if model else None
+    kind = "image" if codec is None else codec.kind
+    suffixes = SUFFIXES if codec is None else files.SUFFIXES[kind]
+    sources = sorted(p for p in source.rglob("*") if p.suffix.lower() in suffixes)
     if not sources:
-        raise ValueError(f"{pictures}: found no pictures ({' '.join(sorted(SUFFIXES))})")
-    folder, codec = out / (model or f"jpeg-{jpeg}"), load(model) if model else None
-    pairs = [(s, (folder / s.relative_to(pictures)).with_suffix(".cdm" if model else ".jpg")) for s in sources]
-    lacking = [(source, target) for source, target in pairs if not target.exists()]
-    with progress(len(lacking), shown=bool(lacking)) as bar:
-        for source, target in lacking:
+        what = "pictures" if kind == "image" else kind
+        raise ValueError(f"{source}: found no {what} ({' '.join(sorted(suffixes))})")
+    folder = out / (model or f"jpeg-{jpeg}")
+    pairs = [(s, (folder / s.relative_to(source)).with_suffix(".cdm" if model else ".jpg")) for s in sources]
+    lacking = [(a, b) for a, b in pairs if not b.exists()]
+    with progress(len(lacking), str(folder.name), shown=bool(lacking)) as bar:
+        for path, target in lacking:
             bar.begin(target.name)
-            data = source.read_bytes()
-            coded = files.encode_picture(data, codec)[0] if codec else _jpeg(read_picture(data), jpeg)
-            files.write(target, coded, False)
+            files.write(target, _coded(path, codec, jpeg), False)
             bar.finish()
     return folder
 
 
-def _jpeg(picture: torch.Tensor, quality: int) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(out, "JPEG", quality=quality)
-    return out.getvalue()
+def _coded(path: Path, codec: Codec | None, jpeg: int | None) -> bytes:
+    if codec is None:
+        return to_jpeg(read_picture(path.read_bytes()), jpeg or JPEG)
+    if codec.kind == "image":
+        return files.encode_picture(path.read_bytes(), codec)[0]
+    return files.encode_sound(path, codec)[0]
 
 
-def _run(arm: Arm, seed: int, data: Path, runs: Path, overrides: Sequence[str]) -> dict[str, Any]:
+def _run(arm: Arm, seed: int, data: Path, runs: Path, metric: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Return what a run gave: of ``result.json``, or by training."""
     folder = runs / f"{arm.name.replace(' ', '-')}-{seed}"
     kept, settings = folder / "result.json", {"config": arm.config.read_text(), "overrides": list(overrides)}
@@ -156,6 +173,7 @@ def _run(arm: Arm, seed: int, data: Path, runs: Path, overrides: Sequence[str]) 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     words = ["train", "--config", str(arm.config), "--data", str(data), "--run", str(folder), *overrides]
+    began = time.perf_counter()
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "codomain.codecs.cli", *words, f"--seed_everything={seed}"], stdout=log, stderr=log
@@ -169,10 +187,15 @@ def _run(arm: Arm, seed: int, data: Path, runs: Path, overrides: Sequence[str]) 
     if process.returncode:
         lines = (folder / "log.txt").read_text().strip().splitlines() or ["no word of why"]
         raise ValueError(f"{folder}: training failed: {lines[-1]}")
-    rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+    columns = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+    scores = [float(row[metric]) for row in columns if row.get(metric)]
+    if not scores:
+        raise ValueError(f"{folder}: the run has no {metric}; it has {', '.join(columns[0]) if columns else 'nothing'}")
+    epochs = [float(row["train/epoch_s"]) for row in columns if row.get("train/epoch_s")]
     found = {
-        "accuracy": [float(row["val/accuracy"]) for row in rows if row.get("val/accuracy")][-1],
-        "epoch_s": median(float(row["train/epoch_s"]) for row in rows if row.get("train/epoch_s")),
+        "score": scores[-1],
+        "epoch_s": median(epochs) if epochs else None,
+        "minutes": (time.perf_counter() - began) / 60,
         "peak_mib": usage.ru_maxrss / 1024,
         "settings": settings,
     }
@@ -180,46 +203,61 @@ def _run(arm: Arm, seed: int, data: Path, runs: Path, overrides: Sequence[str]) 
     return found
 
 
-def _input(arm: Arm, folder: Path, jpeg: int, overrides: Sequence[str]) -> dict[str, Any]:
-    """Measure what an arm reads; the speed is of one process, from files to signals without augmentation."""
+def _row(arm: Arm, runs: Sequence[dict[str, Any]], factor: float) -> dict[str, Any]:
+    scores = [factor * run["score"] for run in runs]
+    epochs = [run["epoch_s"] for run in runs if run["epoch_s"] is not None]
+    return {
+        "arm": arm.name,
+        "score": round(mean(scores), 2),
+        "spread": round(stdev(scores), 2) if len(scores) > 1 else None,
+        "seeds": len(scores),
+        "epoch_s": round(median(epochs), 2) if epochs else None,
+        "minutes": round(median(run["minutes"] for run in runs), 1),
+        "peak_mib": round(max(run["peak_mib"] for run in runs)),
+    }
+
+
+def measure_input(arm: Arm, folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return what an arm reads; the speed is of one process, from files to signals without augmentation."""
     settings = yaml.safe_load(arm.config.read_text())
     given = dict(word.removeprefix("--data.").split("=", 1) for word in overrides if word.startswith("--data."))
     arguments = settings["data"].get("init_args", {}) | {k: yaml.safe_load(v) for k, v in given.items()}
-    module, _, name = settings["data"]["class_path"].rpartition(".")
-    data = getattr(__import__(module, fromlist=[name]), name)(folder, **arguments | {"cache": False, "workers": 0})
-    assert isinstance(data, Labelled)
-    items = [*data.train_items, *data.val_items]
-    sizes = [item.size for item in items]
-    if isinstance(data, Pixels) and data.shrink > 1:  # as files of their own
-        sizes = [len(_jpeg(read_picture(item.read(), data.shrink), jpeg)) for item in spaced(items, SIZED)]
-    patch = settings["model"]["init_args"]["patch"]
-    values, tokens = data.channels, 1
-    for n in data.whole:
-        values, tokens = values * n, tokens * -(-n // patch)
-    data.read(items[0].read())  # what is compiled or loaded once
-    began, read = time.perf_counter(), 0
-    for batch in data.train_dataloader():
-        data.to_signal(batch.x, batch.quality)
-        read += len(batch.x)
-    speed = read / (time.perf_counter() - began)
-    return {"n_bytes": round(mean(sizes)), "values": values, "tokens": tokens, "input_s": round(speed, 1)}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    arguments |= {"root": str(folder), "workers": 0}
+    found = {"data": {"class_path": settings["data"]["class_path"], "init_args": arguments}}
+    data = parser.instantiate_classes(parser.parse_object(found)).data
+    stored, patch = data.stored(), settings["model"]["init_args"]["patch"]
+    row = {
+        "n_bytes": round(stored.n_bytes),
+        "values": prod(stored.shape),
+        "tokens": prod(-(-n // patch) for n in stored.shape[1:]),
+    }
+    if isinstance(data, Labelled):
+        data.read(data.train_items[0].read())  # what is compiled or loaded once
+        began, read = time.perf_counter(), 0
+        for batch in data.train_dataloader():
+            data.to_signal(batch.x, batch.quality)
+            read += len(batch.x)
+        row["input_s"] = round(read / (time.perf_counter() - began), 1)
+    return row
 
 
-def _write(out: Path, title: str, rows: list[dict[str, Any]]) -> None:
+def _write(out: Path, plan: Plan, rows: list[dict[str, Any]]) -> None:
     text = io.StringIO()
     table = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    lines = [COLUMNS.values(), ["---"] * len(COLUMNS), *([row[key] for key in COLUMNS] for row in rows)]
-    page = f"# {title}\n\n" + "".join(
-        f"| {' | '.join('' if v is None else str(v) for v in line)} |\n" for line in lines
-    )
+    shown = [key for key in COLUMNS if any(row[key] is not None for row in rows)]
+    lines = [[COLUMNS[key] or plan.unit for key in shown], ["---"] * len(shown)]
+    lines += [["" if row[key] is None else str(row[key]) for key in shown] for row in rows]
+    page = f"# {plan.title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
     files.write(out / "table.csv", text.getvalue().encode(), True)
     files.write(out / "table.md", page.encode(), True)
-    files.write(out / "accuracy.png", _plot(title, rows), True)
+    files.write(out / "scores.png", _plot(plan, rows), True)
 
 
-def _plot(title: str, rows: list[dict[str, Any]]) -> bytes:
+def _plot(plan: Plan, rows: list[dict[str, Any]]) -> bytes:
     import matplotlib
 
     matplotlib.use("agg")
@@ -228,8 +266,8 @@ def _plot(title: str, rows: list[dict[str, Any]]) -> bytes:
     figure, axes = pyplot.subplots(figsize=(7, 4.6), layout="constrained")
     for colour, row in zip(COLOURS * len(rows), rows, strict=False):
         spread = row["spread"] or 0
-        axes.errorbar(row["n_bytes"], row["accuracy"], spread, fmt="o", capsize=4, color=colour, label=row["arm"])
-    axes.set(xscale="log", xlabel="bytes a picture, whole files", ylabel="validation accuracy, %", title=title)
+        axes.errorbar(row["n_bytes"], row["score"], spread, fmt="o", capsize=4, color=colour, label=row["arm"])
+    axes.set(xscale="log", xlabel="bytes of a signal, whole files", ylabel=plan.unit, title=plan.title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     out = io.BytesIO()

@@ -10,11 +10,15 @@ Luma is that of ITU-R BT.601, rounded to 8 bits: what Pillow makes of a picture,
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from codomain.codecs.bitstream import Flag
 from codomain.codecs.load import load
+from codomain.tasks.labelled import Stored
 from codomain.tasks.photographs import Photographs
+from codomain.tasks.pixels import to_jpeg
 from jaxtyping import Float
 from torch import Tensor
 
@@ -51,7 +55,7 @@ class Greyed(Photographs):
 
     def __init__(
         self,
-        root: str,
+        root: str | Path,
         model: str | None = None,
         quality: float | None = None,
         crop: int = 192,
@@ -88,6 +92,20 @@ class Greyed(Photographs):
         red, blue = (x[:, 0] + y[:, i] for i in (0, 1))
         green = (x[:, 0] - LUMA[0] * red - LUMA[2] * blue) / LUMA[1]
         return torch.stack([red, green, blue], 1).clamp(-1, 1)
+
+    def stored(self) -> Stored:
+        """Return what a grey picture of validation is in a file: a `.cdm` file, or JPEG."""
+        sizes, grid = [], (self.val_crop, self.val_crop)
+        for photos in self.val_dataloader():
+            for grey in ((to_grey(photos) + 1) * 127.5).round().to(torch.uint8):
+                if self.codec is None:
+                    sizes.append(len(to_jpeg(grey)))
+                else:
+                    x, flags = grey.expand(3, -1, -1)[None], Flag.GREY
+                    sizes.append(len(self.codec.compress(x, quality=self.quality, flags=flags)))
+        if self.codec is not None:
+            grid = (-(-self.val_crop // self.codec.stride),) * 2
+        return Stored(sum(sizes) / len(sizes), (self.x_channels, *grid))
 
     def statistics(self) -> Statistics:
         """Return means and deviations of the first `STATISTICS` training crops."""

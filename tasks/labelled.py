@@ -59,6 +59,13 @@ class Raw(NamedTuple):
     label: Int[Tensor, " b"]
 
 
+class Stored(NamedTuple):
+    """What a signal of validation is, in a file: bytes in the mean, and (d, *grid)."""
+
+    n_bytes: float
+    shape: tuple[int, ...]
+
+
 class Batch(NamedTuple):
     """What a task is given."""
 
@@ -136,6 +143,11 @@ class Labelled(L.LightningDataModule):
     def describe(self) -> dict[str, Any]:
         """Return what a checkpoint must know to make signals of files: numbers and words."""
         raise NotImplementedError
+
+    def stored(self) -> Stored:
+        """Return what a signal is in a file."""
+        items = [*self.train_items, *self.val_items]
+        return Stored(sum(item.size for item in items) / len(items), (self.channels, *self.whole))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of `Raw`, in another order every epoch."""
@@ -287,7 +299,9 @@ def cut(x: Shaped[Tensor, s * _], window: Sequence[int], cell: int = 0) -> Shape
         ]
     else:
         places = [n // 2 for n in spare]
-    return x[(..., *(slice(at, at + size) for at, size in zip(places, window, strict=True)))]
+    for axis, (at, size) in enumerate(zip(places, window, strict=True), 1):
+        x = x.narrow(axis, at, size)
+    return x
 
 
 def usual(sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

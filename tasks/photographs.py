@@ -37,7 +37,7 @@ class Photographs(L.LightningDataModule):
 
     def __init__(
         self,
-        root: str,
+        root: str | Path,
         crop: int = 128,
         val_crop: int = 256,
         batch_size: int = 8,

@@ -13,13 +13,15 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from codomain.tasks.labelled import MIRRORED, Labelled, find, usual
+from codomain.tasks.labelled import MIRRORED, Labelled, Stored, find, spaced, usual
 from codomain.tasks.photographs import SUFFIXES
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
 CELL = 8  # pixels between the places of windows: a latent of an image
+JPEG = 90  # quality of pictures that are measured, or stored for a comparison
+MEASURED = 64  # shrunk pictures whose size is measured
 
 
 class Pixels(Labelled):
@@ -90,6 +92,22 @@ class Pixels(Labelled):
     def describe(self) -> dict[str, Any]:
         """Return what pictures are shrunk by."""
         return {"shrink": self.shrink}
+
+    def stored(self) -> Stored:
+        """Return what a picture is in a file; shrunk ones as JPEG of their own."""
+        found = super().stored()
+        if self.shrink > 1:
+            sizes = [len(to_jpeg(self.read(item.read())[0])) for item in spaced(self.val_items, MEASURED)]
+            found = found._replace(n_bytes=sum(sizes) / len(sizes))
+        return found
+
+
+def to_jpeg(picture: UInt8[Tensor, "c h w"], quality: int = JPEG) -> bytes:
+    """Return the JPEG file of a picture of three channels, or one."""
+    out = io.BytesIO()
+    pixels = picture.permute(1, 2, 0).cpu().numpy()
+    Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]).save(out, "JPEG", quality=quality)
+    return out.getvalue()
 
 
 def read_picture(data: bytes, shrink: int = 1) -> UInt8[Tensor, "3 h w"]:

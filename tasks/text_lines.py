@@ -19,7 +19,8 @@ import lightning as L
 import numpy as np
 import torch
 from codomain.codecs.load import load
-from codomain.tasks.labelled import chance
+from codomain.tasks.labelled import Stored, chance
+from codomain.tasks.pixels import to_jpeg
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import Tensor
@@ -33,7 +34,7 @@ ENDS = ["", "", "", *"lmnrstx", "ck", "nd", "ng", "nt", "rs", "st"]
 X_HEIGHT = (5.0, 9.0)  # pixels
 MARGIN = 6  # pixels that begin and end of a line keep off the sides
 VAL_SEED = 1_000_000_007
-STATISTICS = 256  # lines that mean and deviation are counted on
+STATISTICS = 256  # lines that mean and deviation are counted on, and sizes of files
 
 
 class Lines(NamedTuple):
@@ -127,6 +128,15 @@ class TextLines(L.LightningDataModule):
             files = (codec.compress(line[None], quality=self.quality) for line in x)
             return torch.cat([codec.read_latents(data) for data in files]).clone()
         return codec.encode(x, self.quality).clone()  # a clone is no tensor of inference alone: it can be trained on
+
+    def stored(self) -> Stored:
+        """Return what a line is in a file: a `.cdm` file, or JPEG."""
+        lines = _Fixed(self.val_faces, self.size, self.shrink, STATISTICS)
+        total = 0
+        for i in range(STATISTICS):
+            x, _ = lines[i]
+            total += len(to_jpeg(x) if self.codec is None else self.codec.compress(x[None], quality=self.quality))
+        return Stored(total / STATISTICS, (self.channels, *self.grid))
 
     def statistics(self) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
         """Return mean and standard deviation of each channel, of `STATISTICS` training lines."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from codomain.codecs.cli import main
-from codomain.tasks.compare import prepare, read_plan
+from codomain.tasks.compare import Arm, measure_input, prepare, read_plan
 
 ROOT = Path(__file__).parents[2]
 OVERRIDES = [
@@ -31,13 +31,13 @@ def test_one_command(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     ]  # fmt: skip
     sizes = [path.stat().st_size for path in (out / "data" / "walloc-rgb-16x").rglob("*.cdm")]
     assert float(rows[0]["n_bytes"]) == round(sum(sizes) / 20)
-    assert all(0 <= float(row["accuracy"]) <= 100 and float(row["epoch_s"]) > 0 for row in rows)
+    assert all(0 <= float(row["score"]) <= 100 and float(row["epoch_s"]) > 0 and row["minutes"] for row in rows)
     assert all(float(row["peak_mib"]) > 100 and float(row["input_s"]) > 1 for row in rows)
-    assert (out / "accuracy.png").stat().st_size > 5000
+    assert (out / "scores.png").stat().st_size > 5000
     assert (out / "table.md").read_text().startswith("# Tints\n\n| input | accuracy % |")
 
     kept = out / "runs" / "latents-0" / "result.json"
-    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"accuracy": 0.123}))
+    kept.write_text(json.dumps(json.loads(kept.read_text()) | {"score": 0.123}))
     assert main([*words, *OVERRIDES]) == 0  # nothing is trained again
     assert "| latents | 12.3 |" in (out / "table.md").read_text()
     capsys.readouterr()
@@ -45,7 +45,42 @@ def test_one_command(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "other settings" in capsys.readouterr().err
 
 
-def test_the_shipped_plan() -> None:
+def test_what_is_drawn_or_cropped_as_it_trains(pictures: Path, tmp_path: Path) -> None:
+    plan, out = tmp_path / "plan.yaml", tmp_path / "out"
+    config = ROOT / "configs" / "tasks" / "colorize_latents.yaml"
+    text = "title: Greys\nseeds: [0, 1]\nmetric: METRIC\nunit: dB\nfactor: 1.0\njpeg: null\n"
+    text += f"arms: [{{name: a, config: {config}}}]\n"
+    words = ["compare", "--config", str(plan), "--data", str(pictures), "--out", str(out)]
+    small = [
+        "--data.crop=48", "--data.val_crop=48", "--data.val_share=0.4", "--model.width=8", "--model.depth=1",
+        "--trainer.max_steps=2", "--trainer.val_check_interval=2", "--trainer.accelerator=cpu",
+    ]  # fmt: skip
+    plan.write_text(text.replace("METRIC", "val/psnr_grey"))
+    assert main([*words, *small]) == 0
+    (row,) = csv.DictReader((out / "table.csv").read_text().splitlines())
+    assert (row["values"], row["tokens"], row["seeds"], row["spread"]) == (str(48 * 36), "9", "2", "0.0")
+    assert 15 < float(row["score"]) < 20
+    assert 100 < float(row["n_bytes"]) < 48 * 48
+    assert not (out / "data").exists()
+    plan.write_text(text.replace("METRIC", "val/accuracy"))
+    assert main([*words[:-1], str(tmp_path / "other"), *small]) == 1
+
+
+def test_lines_of_type_are_measured(fonts: Path) -> None:
+    sizes = {}
+    for name in ("read_latents_4x", "read_pixels", "read_pixels_small"):
+        arm = Arm(name, ROOT / "configs" / "tasks" / f"{name}.yaml")
+        found = measure_input(arm, fonts, ["--data.batch_size=4"])
+        assert found["tokens"] == 72
+        sizes[name] = found["n_bytes"], found["values"]
+    assert [values for _, values in sizes.values()] == [3456, 13824, 3456]
+    assert 300 < sizes["read_pixels_small"][0] < sizes["read_pixels"][0] < 24 * 192
+
+
+def test_the_shipped_plans() -> None:
+    for name, metric in (("read", "val/cer"), ("colorize", "val/gain")):
+        other = read_plan(ROOT / "configs" / "compare" / f"{name}.yaml")
+        assert (other.metric, other.jpeg, {arm.model for arm in other.arms}) == (metric, None, {None})
     plan = read_plan(ROOT / "configs" / "compare" / "trashnet.yaml")
     assert [arm.model for arm in plan.arms] == ["walloc-rgb-16x", "walloc-rgb-4x", None, None]
     assert plan.seeds == (0, 1, 2)
