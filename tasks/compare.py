@@ -51,11 +51,13 @@ class Arm:
         name: of it.
         config: of `codomain train`.
         model: whose files of the data it reads; None: JPEG of pictures, or the data as they are.
+        settings: of its runs alone, in which "{data}" stands for the data as they are.
     """
 
     name: str
     config: Path
     model: str | None = None
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,10 @@ def read_plan(path: Path) -> Plan:
     """
     settings = yaml.safe_load(path.read_text())
     try:
-        arms = [Arm(a["name"], path.parent / a["config"], a.get("model")) for a in settings.pop("arms")]
+        arms = [
+            Arm(a["name"], path.parent / a["config"], a.get("model"), tuple(a.get("settings", ())))
+            for a in settings.pop("arms")
+        ]
         options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         plan = Plan(arms=tuple(arms), **options)
     except (KeyError, TypeError, AttributeError) as error:
@@ -119,8 +124,9 @@ def compare(plan: Plan, source: Path, out: Path, overrides: Sequence[str] = ()) 
         for seed in plan.seeds:
             for i, (arm, folder) in enumerate(zip(plan.arms, folders, strict=True)):
                 bar.begin(f"{arm.name}, seed {seed}")
-                runs[i].append(_run(arm, seed, folder, out / "runs", plan.metric, overrides))
-                inputs[i] = inputs[i] or measure_input(arm, folder, overrides)
+                words = [*(word.format(data=source.resolve()) for word in arm.settings), *overrides]
+                runs[i].append(_run(arm, seed, folder, out / "runs", plan.metric, words))
+                inputs[i] = inputs[i] or measure_input(arm, folder, words)
                 bar.finish()
             rows = [_row(arm, runs[i], plan.factor) | inputs[i] for i, arm in enumerate(plan.arms)]
             _write(out, plan, [{key: row.get(key) for key in COLUMNS} for row in rows])
