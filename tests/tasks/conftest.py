@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+import soundfile
 from codomain.codecs.cli import main
 from PIL import Image
 
@@ -61,4 +62,34 @@ def fonts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fonts")
     for name in ("DejaVuSans.ttf", "DejaVuSans-Oblique.ttf"):
         shutil.copy(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stems(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight songs of 2 s, stereo, FLAC: low notes, clicks, high chords, and their sum."""
+    folder, rng = tmp_path_factory.mktemp("stems"), np.random.default_rng(0)
+    t = np.arange(2 * 44100) / 44100
+    for i in range(8):
+        song: dict[str, np.ndarray] = {}
+        pitch = rng.uniform(50, 90)
+        song["bass"] = 0.25 * np.sin(2 * np.pi * pitch * t)
+        beat = rng.uniform(0.2, 0.3)
+        song["drums"] = 0.3 * rng.normal(0, 1, len(t)) * np.exp(-60 * (t % beat))
+        chord = rng.uniform(800, 1600) * np.array([1, 1.26, 1.5])
+        song["other"] = 0.07 * np.sin(2 * np.pi * chord[:, None] * t).sum(0)
+        parts = {name: np.stack([x, rng.uniform(0.3, 1) * x], 1).clip(-1, 1) for name, x in song.items()}
+        integers = {name: np.rint(10000 * x).astype(np.int16) for name, x in parts.items()}
+        integers["mixture"] = sum(integers.values())
+        (folder / f"song{i}").mkdir()
+        for name, samples in integers.items():
+            soundfile.write(folder / f"song{i}" / f"{name}.flac", samples, 44100)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stem_files(stems: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as `.cdm` files of walloc-stereo-5x."""
+    folder = tmp_path_factory.mktemp("stem_files") / "coded"
+    assert main(["encode", str(stems), str(folder), "--model", "walloc-stereo-5x"]) == 0
     return folder
