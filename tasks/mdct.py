@@ -35,8 +35,8 @@ def inverse_mdct(X: Float[Tensor, "b d m"], n: int) -> Float[Tensor, "b c t"]:
     """Invert `mdct`: (m - 1) * n samples of d / n channels."""
     windows = X.unflatten(1, (-1, n)).transpose(2, 3) @ _basis(n).to(X).T  # b, c, m, 2n
     first, second = windows[..., :n], windows[..., n:]
-    x = second[:, :, :-1] + first[:, :, 1:]
-    return torch.flatten(x, 2)
+    x: Tensor = second[:, :, :-1] + first[:, :, 1:]
+    return x.flatten(2)
 
 
 @cache

@@ -1,11 +1,11 @@
 """Separate: find the stems of a mixture, from the latents that its file holds, or from its waveform.
 
-    x --normalised per channel--> Isotropic --LayerNorm, linear--> mask of every latent and stem, and what to add
-    found = mask * x + what to add --codec's decoder--> the sound of every stem
+    x --normalised, signed and absolute--> Isotropic --LayerNorm, linear--> scores --softmax over stems--> masks
+    masks * x --codec's decoder--> the sound of every stem
 
-The masks of a position are a softmax over the stems, so they sum to 1. They start at the share that each stem has of
-the energy of each channel in training, the best constant mask of stems that do not correlate (Wiener's); what is added,
-which masks cannot reach, starts at 0. Latents of packets are nearly orthonormal, so their errors are the waveform's.
+Every latent is shared out among the stems. The masks start at the share that each stem has of the energy of a channel
+in training: the best constant mask of stems that do not correlate (Wiener's). Latents of packets are nearly
+orthonormal, so their errors are those of the waveform.
 
 The baseline is the same task and the same network, but for its first and last layers, on the coefficients of an
 orthonormal transform of the waveform: `configs/tasks/separate_waveform.yaml` has as many tokens.
@@ -28,6 +28,7 @@ from codomain.tasks.stems import Mixed
 from jaxtyping import Float
 from torch import Tensor, nn
 
+SPREAD = 3.0  # deviations over the magnitude from which the network sees logarithms
 FLOOR = 1e-3  # of the mixture's energy: an error of 30 dB less is as good as none
 AUDIBLE = 1e-3
 LIMIT = 40.0  # dB: a stem alone, or silence that was found, must not make a mean infinite
@@ -45,9 +46,9 @@ class Separate(Learner):
 
     def build(self, channels: int, stems: int) -> None:
         """Make the network; at first it masks by the shares, which are equal."""
-        self.network = self.isotropic(channels, ndim=1)
+        self.network = self.isotropic(2 * channels, ndim=1)
         self.norm = nn.LayerNorm(self.network.width)
-        self.leave = nn.Linear(self.network.width, 2 * stems * channels * self.network.patch)
+        self.leave = nn.Linear(self.network.width, self.network.patch * stems * channels)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
         self.register_buffer("deviation", torch.ones(channels, 1))
@@ -63,11 +64,11 @@ class Separate(Learner):
     def forward(self, x: Float[Tensor, "b d n"]) -> Float[Tensor, "b k d n"]:
         """Return the stems that are found."""
         stems, channels, _ = self.log_share.shape
-        tokens = self.norm(self.network(x / self.deviation).transpose(1, 2))
-        left = self.leave(tokens).unflatten(2, (self.network.patch, 2, stems, channels))  # b, tokens, patch, ...
-        left = left.flatten(1, 2)[:, : x.shape[2]].permute(2, 0, 3, 4, 1)
-        mask, added = (left[0] + self.log_share).softmax(1), left[1]
-        found: Tensor = mask * x[:, None] + self.deviation * added
+        z = torch.asinh(SPREAD * x / self.deviation)  # quiet ones count too
+        tokens = self.norm(self.network(torch.cat([z, z.abs() - 1], 1)).transpose(1, 2))
+        scores = self.leave(tokens).unflatten(2, (self.network.patch, stems, channels))  # b, tokens, patch, ...
+        scores = scores.flatten(1, 2)[:, : x.shape[2]].permute(0, 2, 3, 1) + self.log_share
+        found: Tensor = scores.softmax(1) * x[:, None]
         return found
 
     def training_step(self, batch: Mixed, batch_idx: int) -> Tensor:

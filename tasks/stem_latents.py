@@ -30,7 +30,7 @@ class StemLatents(Stems):
         root: see `tasks/stems.py`; `.cdm` files of one model of sound, whose qualities may differ.
         originals: folder of the same tree, of the sound that the files were encoded from, of the validation songs at
             least; by default the sound lies beside them.
-        crop, val_crop, val_excerpts, batch_size, workers, val_share, seed: as of `Stems`.
+        crop, val_crop, val_excerpts, batch_size, remix, workers, val_share, seed: as of `Stems`.
         memory_mb: of integers once decoded that are kept, by all workers together.
 
     Raises:
@@ -46,6 +46,7 @@ class StemLatents(Stems):
         val_crop: int = 1024,
         val_excerpts: int = 6,
         batch_size: int = 8,
+        remix: float = 0.5,
         workers: int = 0,
         memory_mb: int = 1500,
         val_share: float = 0.2,
@@ -60,6 +61,7 @@ class StemLatents(Stems):
             val_crop=val_crop,
             val_excerpts=val_excerpts,
             batch_size=batch_size,
+            remix=remix,
             workers=workers,
             val_share=val_share,
             seed=seed,

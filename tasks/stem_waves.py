@@ -24,7 +24,7 @@ class StemWaves(Stems):
     Args:
         root: see `tasks/stems.py`; sound files, as FLAC and WAV.
         cell: samples between windows of the MDCT: of a latent of walloc-stereo-5x by default.
-        crop, val_crop, val_excerpts, batch_size, workers, val_share, seed: as of `Stems`.
+        crop, val_crop, val_excerpts, batch_size, remix, workers, val_share, seed: as of `Stems`.
 
     Raises:
         ValueError: for files that cannot be read; of songs, unequal lengths, channels or rates; as `Stems` and `find`.
@@ -38,6 +38,7 @@ class StemWaves(Stems):
         val_crop: int = 1024,
         val_excerpts: int = 6,
         batch_size: int = 8,
+        remix: float = 0.5,
         workers: int = 0,
         val_share: float = 0.2,
         seed: int = 0,
@@ -57,6 +58,7 @@ class StemWaves(Stems):
             val_crop=val_crop,
             val_excerpts=val_excerpts,
             batch_size=batch_size,
+            remix=remix,
             workers=workers,
             val_share=val_share,
             seed=seed,

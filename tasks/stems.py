@@ -65,6 +65,8 @@ class Stems(L.LightningDataModule):
         crop, val_crop: length of a window, cells.
         val_excerpts: evenly spaced windows of each validation song.
         batch_size: windows a step.
+        remix: share of training windows whose stems are of several songs of the batch, with gains of -6 to 6 dB and
+            signs at random, and their sum for a mixture.
         workers: processes that read; 0 reads in this one.
         val_share: share of the songs kept for validation.
         seed: of the places of training windows.
@@ -89,13 +91,14 @@ class Stems(L.LightningDataModule):
         val_crop: int,
         val_excerpts: int,
         batch_size: int,
+        remix: float,
         workers: int,
         val_share: float,
         seed: int,
     ) -> None:
         super().__init__()
         self.stems, self.crop, self.val_crop = list(stems), crop, val_crop
-        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self.batch_size, self.remix, self.workers, self.seed = batch_size, remix, workers, seed
         self.val_songs = [song for song in songs if chance(song.name) < val_share]
         self.train_songs = [song for song in songs if song not in self.val_songs]
         if not self.val_songs or not self.train_songs:
@@ -148,8 +151,23 @@ class Stems(L.LightningDataModule):
             yield self.to_mixed(raw)
 
     def on_after_batch_transfer(self, batch: Raw, dataloader_idx: int) -> Mixed:
-        """Make signals of stored windows."""
-        return self.to_mixed(batch)
+        """Make signals of stored windows, and change those for training."""
+        mixed = self.to_mixed(batch)
+        training = self.trainer is not None and self.trainer.training
+        return self.remixed(mixed) if training else mixed
+
+    def remixed(self, mixed: Mixed) -> Mixed:
+        """Put new mixtures in place of some: signals are linear in the waveform.
+
+        Source: Uhlich et al., "Improving music source separation based on deep neural networks through data
+        augmentation and network blending", 2017.
+        """
+        b, k = mixed.y.shape[:2]
+        y = torch.stack([mixed.y[torch.randperm(b), i] for i in range(k)], 1)
+        gains = 10 ** (0.6 * torch.rand(b, k, 1, 1) - 0.3) * (2 * torch.randint(2, (b, k, 1, 1)) - 1)
+        y = y * gains.to(y)
+        chosen = (torch.rand(b, 1, 1) < self.remix).to(y.device)
+        return mixed._replace(x=torch.where(chosen, y.sum(1), mixed.x), y=torch.where(chosen[:, None], y, mixed.y))
 
     @torch.no_grad()
     def to_mixed(self, raw: Raw) -> Mixed:

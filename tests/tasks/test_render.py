@@ -109,9 +109,9 @@ def test_a_folder_of_songs(tmp_path: Path, played: list[str]) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match="found no songs"):
         render(tmp_path / "none", font, out)
-    with pytest.raises(ValueError, match="nothing.sf2: no sound font"):
+    with pytest.raises(ValueError, match=r"nothing\.sf2: no sound font"):
         render(songs, tmp_path / "nothing.sf2", out)
-    with pytest.raises(ValueError, match="a.mid: no sound font"):
+    with pytest.raises(ValueError, match=r"a\.mid: no sound font"):
         render(songs, songs / "a.mid", out)
     (songs / "c.mid").write_bytes(b"MThd\0\0")
     with pytest.raises(ValueError, match=r"c\.mid: not a MIDI file that can be read"):

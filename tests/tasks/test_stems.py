@@ -10,7 +10,7 @@ import soundfile
 import torch
 from codomain.tasks.labelled import chance
 from codomain.tasks.stem_waves import StemWaves
-from codomain.tasks.stems import MIXTURE, check_forms, find, form_of, read_sound
+from codomain.tasks.stems import MIXTURE, Mixed, check_forms, find, form_of, read_sound
 
 SMALL = {"crop": 64, "val_crop": 100, "val_excerpts": 2, "batch_size": 4, "val_share": 0.4}
 
@@ -53,6 +53,21 @@ def test_windows_are_of_one_place_of_all_files(stems: Path) -> None:
             for sound in whole.values()
         ]
         assert sorted(found)[0] == 0 < sorted(found)[1]
+
+
+def test_remixed_stems_are_of_several_songs() -> None:
+    data = StemWaves.__new__(StemWaves)
+    data.remix = 0.5
+    y = torch.arange(1.0, 65)[:, None, None, None] + torch.arange(3)[:, None, None] * 100  # says window and stem
+    mixed = Mixed(torch.full((64, 1, 1), -1.0), y, (0,) * 64, None)
+    new = data.remixed(mixed)
+    kept = (new.y == y).all(1)[:, 0, 0]
+    assert 15 < int(kept.sum()) < 50
+    assert torch.equal(new.x[kept], mixed.x[kept])
+    assert torch.allclose(new.x[~kept], new.y[~kept].sum(1))
+    gains = new.y[~kept].abs().flatten(1) / y[~kept].flatten(1)
+    assert float((new.y[~kept] < 0).float().mean()) == pytest.approx(0.5, abs=0.15)
+    assert float(gains[:, 1:].max()) < 3 and float(gains[:, 1:].min()) > 0.3  # within 6 dB, of other windows
 
 
 def test_samples_are_of_all_songs(stems: Path) -> None:
@@ -102,7 +117,7 @@ def test_bad_folders(stems: Path, tmp_path: Path) -> None:
 def test_bad_sizes(stems: Path) -> None:
     with pytest.raises(ValueError, match="8 songs for training and 0 for validation with val_share=0"):
         StemWaves(stems, **SMALL | {"val_share": 0.0})
-    with pytest.raises(ValueError, match="song[0-7]: of 345 cells; expected 346 or more, a window"):
+    with pytest.raises(ValueError, match=r"song[0-7]: of 345 cells; expected 346 or more, a window"):
         StemWaves(stems, **SMALL | {"crop": 346})
     song = find(stems, {".flac"})[0][0]
     with pytest.raises(ValueError, match=r"bass\.flac: 2 channels of 9 samples at 8 Hz; mixture\.flac beside it: .*10"):
