@@ -43,4 +43,5 @@ def inverse_mdct(X: Float[Tensor, "b d m"], n: int) -> Float[Tensor, "b c t"]:
 def _basis(n: int) -> Float[Tensor, "t k"]:
     t, k = torch.arange(2 * n, dtype=torch.float64)[:, None] + 0.5, torch.arange(n, dtype=torch.float64) + 0.5
     window = (2 / n) ** 0.5 * torch.sin(torch.pi * t / (2 * n))
-    return (window * torch.cos(torch.pi / n * (t + n / 2) * k)).float()
+    basis: Tensor = window * torch.cos(torch.pi / n * (t + n / 2) * k)
+    return basis.float()

@@ -18,7 +18,8 @@ from codomain.codecs.files import view
 from codomain.codecs.load import load, name_of
 from codomain.codecs.sound import FORMATS
 from codomain.tasks.latents import scaled
-from codomain.tasks.stems import Place, Song, Stems, check_forms, find, form_of, read_sound
+from codomain.tasks.songs import Song, check_forms, find, form_of, read_sound
+from codomain.tasks.stems import Place, Stems
 from jaxtyping import Float, Int32, Shaped
 from torch import Tensor
 
@@ -27,7 +28,7 @@ class StemLatents(Stems):
     """Batches of latents of mixtures and their stems, as `Codec.read_latents` returns them; a cell is a latent.
 
     Args:
-        root: see `tasks/stems.py`; `.cdm` files of one model of sound, whose qualities may differ.
+        root: see `tasks/songs.py`; `.cdm` files of one model of sound, whose qualities may differ.
         originals: folder of the same tree, of the sound that the files were encoded from, of the validation songs at
             least; by default the sound lies beside them.
         crop, val_crop, val_excerpts, batch_size, remix, workers, val_share, seed: as of `Stems`.
@@ -35,7 +36,7 @@ class StemLatents(Stems):
 
     Raises:
         ValueError: for damaged files, files of several models, of pictures or video; of a song, other channels than the
-            codec's, unequal lengths, originals that are missing or differ; and as `Stems` and `find`.
+            codec's, unequal lengths, originals that are missing or differ; and as `Stems` and `songs.find`.
     """
 
     def __init__(

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from codomain.codecs.sound import FORMATS
 from codomain.tasks.mdct import inverse_mdct, mdct
-from codomain.tasks.stems import Place, Stems, check_forms, find, form_of, read_sound
+from codomain.tasks.songs import check_forms, find, form_of, read_sound
+from codomain.tasks.stems import Place, Stems
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
@@ -22,12 +23,12 @@ class StemWaves(Stems):
     """Batches of coefficients of mixtures and their stems.
 
     Args:
-        root: see `tasks/stems.py`; sound files, as FLAC and WAV.
+        root: see `tasks/songs.py`; sound files, as FLAC and WAV.
         cell: samples between windows of the MDCT: of a latent of walloc-stereo-5x by default.
         crop, val_crop, val_excerpts, batch_size, remix, workers, val_share, seed: as of `Stems`.
 
     Raises:
-        ValueError: for files that cannot be read; of songs, unequal lengths, channels or rates; as `Stems` and `find`.
+        ValueError: for files that cannot be read, unequal lengths, channels or rates; and as `Stems` and `songs.find`.
     """
 
     def __init__(

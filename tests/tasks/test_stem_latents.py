@@ -9,9 +9,9 @@ import soundfile
 import torch
 from codomain.codecs.cli import main
 from codomain.codecs.load import load
+from codomain.tasks.songs import read_sound
 from codomain.tasks.stem_latents import StemLatents
 from codomain.tasks.stem_waves import StemWaves
-from codomain.tasks.stems import read_sound
 
 MODEL = "walloc-stereo-5x"
 SMALL = {"crop": 64, "val_crop": 100, "val_excerpts": 1, "batch_size": 4, "val_share": 0.4}
