@@ -317,3 +317,17 @@ def latents(
         parts = list(codec.region_latents(chunks, sizes, index, stages))
         for n, i in enumerate(batch):
             yield layout.regions[i].start, torch.cat(parts[n * signals : (n + 1) * signals])
+
+
+def symbols(layout: Layout, file: File, regions: range) -> Iterator[Int32[Tensor, "n _"]]:
+    """Yield the integers of regions of a recording of one signal, on the CPU: for loaders.
+
+    ``codec.bottleneck.from_symbols`` of them, at the quality index of the header, is what `latents` yields.
+
+    Raises:
+        BitstreamError: if a chunk's bytes are damaged.
+    """
+    bottleneck, index = layout.codec.bottleneck, file.header.quality
+    payloads = [[file.chunks[layout.chunk(n, i, 0)] for n in range(bottleneck.layers)] for i in regions]
+    sizes = [[layout.regions[i].stop - layout.regions[i].start] for i in regions]
+    yield from bottleneck.read_chunks(payloads, sizes, index)  # type: ignore[arg-type]  # all are wanted, so none is None

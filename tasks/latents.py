@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from codomain.codecs import bitstream, recording
+from codomain.codecs.bottleneck import Bottleneck
 from codomain.codecs.codec import Codec
 from codomain.codecs.coder import BitstreamError
 from codomain.codecs.load import load, name_of
@@ -123,10 +124,7 @@ class Latents(Labelled):
 
     def to_signal(self, x: Shaped[Tensor, "b s *grid"], quality: tuple[int, ...]) -> Float[Tensor, "b d *grid"]:
         """Return latents, of the same scale at every quality."""
-        scaler = self.scaler.to(x.device)
-        if len(set(quality)) == 1:
-            return scaler.from_symbols(x, quality[0])
-        return torch.cat([scaler.from_symbols(x[i : i + 1], index) for i, index in enumerate(quality)])
+        return scaled(self.scaler.to(x.device), x, quality)
 
     def describe(self) -> dict[str, Any]:
         """Return the codec's name and digest."""
@@ -138,6 +136,13 @@ class Latents(Labelled):
             x, quality = self.read(item.read())
             rate = quality / 4 if self.codec.bottleneck.has_rates else None
             yield self.codec.decode(self.codec.bottleneck.from_symbols(x[None], quality), quality=rate)
+
+
+def scaled(scaler: Bottleneck, x: Shaped[Tensor, "b s *grid"], quality: tuple[int, ...]) -> Float[Tensor, "b d *grid"]:
+    """Return the latents that integers stand for, each at its quality index."""
+    if len(set(quality)) == 1:
+        return scaler.from_symbols(x, quality[0])
+    return torch.cat([scaler.from_symbols(x[i : i + 1], index) for i, index in enumerate(quality)])
 
 
 def read_symbols(codec: Codec, data: bytes) -> tuple[Int32[Tensor, s * grid], int]:

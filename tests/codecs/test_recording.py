@@ -116,6 +116,17 @@ def test_only_the_chunks_that_are_needed_are_read(stereo: WaLLoC) -> None:
     assert np.array_equal(found, whole(stereo, data, 100, 600))
 
 
+def test_integers_are_of_the_regions_that_are_asked_for(stereo: WaLLoC) -> None:
+    x = sound(2, 9001)
+    data = recording.compress(stereo, [x], Format(2, 9001, RATE))
+    layout = recording.layout_of(stereo, bitstream.read(data))
+    part = bitstream.read(data, wanted={2, 3})
+    parts = list(recording.symbols(layout, part, range(2, 4)))
+    y = stereo.bottleneck.from_symbols(torch.cat(parts, -1)[None], 0)
+    start, stop = layout.regions[2].start, layout.regions[3].stop
+    assert torch.equal(y, stereo.read_latents(data)[..., start:stop])
+
+
 def test_a_damaged_chunk_is_silence(stereo: WaLLoC) -> None:
     x, form = sound(2, 9001), Format(2, 9001, RATE)
     data = bytearray(recording.compress(stereo, [x], form))
