@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from codomain.tasks.labelled import chance, spaced
+from codomain.tasks.labelled import Stored, chance, spaced
 from codomain.tasks.songs import Song
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -138,6 +138,12 @@ class Stems(L.LightningDataModule):
         places = [Place(song, i) for song in self.train_songs for i in range(0, song.cells - self.crop + 1, self.crop)]
         for raw in self._loader(_Windows(self, spaced(places, STATISTICS), self.crop), self.batch_size):
             yield self.to_mixed(raw)
+
+    def stored(self) -> Stored:
+        """Return what a validation window of a mixture is in its song's file."""
+        n_bytes = sum(song.files[0].stat().st_size for song in self.val_songs)
+        cells = sum(song.cells for song in self.val_songs)
+        return Stored(n_bytes / cells * self.val_crop, (self.channels, self.val_crop))
 
     def on_after_batch_transfer(self, batch: Raw, dataloader_idx: int) -> Mixed:
         """Make signals of stored windows, and change those for training."""

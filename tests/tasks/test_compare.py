@@ -66,6 +66,25 @@ def test_what_is_drawn_or_cropped_as_it_trains(pictures: Path, tmp_path: Path) -
     assert main([*words[:-1], str(tmp_path / "other"), *small]) == 1
 
 
+def test_songs_are_encoded_first(stems: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    text = (ROOT / "configs" / "compare" / "separate.yaml").read_text()
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(text.replace("[0, 1, 2]", "[0]").replace("../tasks", str(ROOT / "configs" / "tasks")))
+    small = [
+        "--data.crop=64", "--data.val_crop=100", "--data.val_excerpts=1", "--data.batch_size=2", "--data.val_share=0.4",
+        "--model.width=8", "--model.depth=1", "--trainer.max_steps=2", "--trainer.val_check_interval=2",
+        "--trainer.accelerator=cpu",
+    ]  # fmt: skip
+    assert main(["compare", "--config", str(plan), "--data", str(stems), "--out", str(out), *small]) == 0
+    rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
+    assert [(row["arm"], row["values"], row["tokens"]) for row in rows] == [
+        ("latents 5x", "10800", "100"), ("waveforms", "51200", "100"),
+    ]  # fmt: skip
+    assert 50 < float(rows[0]["n_bytes"]) < float(rows[1]["n_bytes"]) / 3 < 51200
+    assert len(list((out / "data" / "walloc-stereo-5x").rglob("*.cdm"))) == len(list(stems.rglob("*.flac")))
+
+
 def test_lines_of_type_are_measured(fonts: Path) -> None:
     sizes = {}
     for name in ("read_latents_4x", "read_pixels", "read_pixels_small"):
@@ -81,6 +100,10 @@ def test_the_shipped_plans() -> None:
     for name, metric in (("read", "val/cer"), ("colorize", "val/gain")):
         other = read_plan(ROOT / "configs" / "compare" / f"{name}.yaml")
         assert (other.metric, other.jpeg, {arm.model for arm in other.arms}) == (metric, None, {None})
+    stems = read_plan(ROOT / "configs" / "compare" / "separate.yaml")
+    assert [(arm.model, arm.settings) for arm in stems.arms] == [
+        ("walloc-stereo-5x", ("--data.originals={data}",)), (None, ()),
+    ]  # fmt: skip
     plan = read_plan(ROOT / "configs" / "compare" / "trashnet.yaml")
     assert [arm.model for arm in plan.arms] == ["walloc-rgb-16x", "walloc-rgb-4x", None, None]
     assert plan.seeds == (0, 1, 2)
