@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 Thing = TypeVar("Thing")
 MIRRORED = {"none": (), "horizontal": (-1,), "both": (-1, -2)}  # axes of pictures
+RANK = 1_000_003  # from the seeds of a rank to those of the next
 STATISTICS = 512  # training signals, evenly spaced, that mean and deviation are counted on
 
 
@@ -308,6 +309,12 @@ def usual(sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """Return the most frequent sides; of equally frequent ones the smallest."""
     counts = Counter(sizes)
     return max(sorted(counts), key=counts.__getitem__)
+
+
+def stream_seed(data: L.LightningDataModule, seed: int) -> int:
+    """Return the seed of an endless stream: each rank's is its own, and so is that of a run which is resumed."""
+    trainer = data.trainer
+    return seed if trainer is None else seed + trainer.global_step + RANK * trainer.global_rank
 
 
 def chance(key: str) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 import lightning as L
 import numpy as np
 import torch
+from codomain.tasks.labelled import stream_seed
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -58,7 +59,7 @@ class Photographs(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """An endless stream; a resumed run sees other crops than its beginning did."""
-        seed = self.seed + (self.trainer.global_step if self.trainer else 0)
+        seed = stream_seed(self, self.seed)
         crops = _RandomCrops(self.train_files, self.crop, self.memory_mb // max(1, self.workers), seed)
         return DataLoader(
             crops, batch_size=self.batch_size, num_workers=self.workers, pin_memory=torch.cuda.is_available()

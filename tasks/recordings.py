@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 import torch
 from codomain.codecs.sound import FORMATS
+from codomain.tasks.labelled import stream_seed
 from jaxtyping import Float, Int16
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
@@ -86,7 +87,7 @@ class Recordings(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """An endless stream; a resumed run sees other crops than its beginning did."""
-        seed = self.seed + (self.trainer.global_step if self.trainer else 0)
+        seed = stream_seed(self, self.seed)
         memory = (self.memory_mb << 20) // max(1, self.workers)
         crops = _RandomCrops(
             pieces(self.train_files), self.crop, self.channels, self.sample_rate, self.augment, memory, seed

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-from codomain.tasks.labelled import Stored, chance, spaced
+from codomain.tasks.labelled import Stored, chance, spaced, stream_seed
 from codomain.tasks.songs import Song
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -126,7 +126,7 @@ class Stems(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """An endless stream of windows at random places; a resumed run sees others than its beginning did."""
-        seed = self.seed + (self.trainer.global_step if self.trainer else 0)
+        seed = stream_seed(self, self.seed)
         return self._loader(_Random(self, seed), self.batch_size)
 
     def val_dataloader(self) -> DataLoader[Any]:

@@ -19,7 +19,7 @@ import lightning as L
 import numpy as np
 import torch
 from codomain.codecs.load import load
-from codomain.tasks.labelled import Stored, chance
+from codomain.tasks.labelled import Stored, chance, stream_seed
 from codomain.tasks.pixels import to_jpeg
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -106,7 +106,7 @@ class TextLines(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Lines]:
         """An endless stream; a resumed run sees other lines than its beginning did."""
-        seed = self.seed + (self.trainer.global_step if self.trainer else 0)
+        seed = stream_seed(self, self.seed)
         return self._loader(_Stream(self.train_faces, self.size, self.shrink, seed))
 
     def val_dataloader(self) -> DataLoader[Lines]:

@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import lightning as L
 import pytest
 import torch
-from codomain.tasks.labelled import cut, find, spaced, usual
+from codomain.tasks.labelled import cut, find, spaced, stream_seed, usual
 
 
 def tree(root: Path, names: list[str]) -> Path:
@@ -74,3 +76,13 @@ def test_usual_and_spaced() -> None:
     assert usual([(4, 4), (2, 3)]) == (2, 3)
     assert spaced(list("abcdef"), 3) == ["a", "c", "e"]
     assert spaced(list("ab"), 3) == ["a", "b"]
+
+
+def test_ranks_and_resumed_runs_have_streams_of_their_own() -> None:
+    data = L.LightningDataModule()
+    assert stream_seed(data, 3) == 3
+    seeds = []
+    for step, rank in ((0, 0), (0, 1), (0, 2), (500, 0), (500, 1)):
+        data.trainer = SimpleNamespace(global_step=step, global_rank=rank)
+        seeds.append(stream_seed(data, 3))
+    assert len(set(seeds)) == 5
