@@ -71,13 +71,14 @@ def prepare(shape: tuple[int, ...], weights: tuple[np.ndarray, np.ndarray]) -> W
     Whatever an earlier chunk left there is written before it is read, or counts 0 times. Not compiled: that would take
     longer than all the rest.
     """
-    if getattr(kept, "shape", None) != shape:
+    last = getattr(kept, "chunk", None)
+    if last is None or last[0] != shape:
         d, h, w = shape
         sides = [(-(-h // s), -(-w // s)) for s in (4, 2, 1)]
         shapes = [(a + 2, 2, (b + 3) // 2) for a, b in sides]
         # vectors may be read, and written back, beyond the end
         quarter, half, whole = (np.zeros(prod(s) + LANES, np.int32)[: prod(s)].reshape(s) for s in shapes)
-        kept.work = Work(
+        work = Work(
             weights[0],
             np.empty((h + 4) * (w + 2) * PAIR, np.int32),
             np.empty((d, (h + 2) * (w + 3)), np.int32),
@@ -87,9 +88,9 @@ def prepare(shape: tuple[int, ...], weights: tuple[np.ndarray, np.ndarray]) -> W
             (quarter, half, whole),
             *np.zeros((3, h * w + LANES), np.int32),
         )
-        kept.shape = shape
-    work: Work = kept.work
-    return work._replace(weights=weights[0], ring=weights[1])
+        last = kept.chunk = shape, work  # in one: an interrupt must not part them
+    found: Work = last[1]
+    return found._replace(weights=weights[0], ring=weights[1])
 
 
 @intrinsic

@@ -12,12 +12,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -25,22 +25,24 @@ from statistics import mean, median, stdev
 from typing import Any
 
 import yaml
-from codomain.codecs import files
+from codomain.codecs import files, media, sound
 from codomain.codecs.codec import Codec
 from codomain.codecs.load import load
 from codomain.codecs.plots import COLOURS
 from codomain.codecs.progress import progress
 from codomain.tasks.labelled import Labelled
-from codomain.tasks.photographs import SUFFIXES
 from codomain.tasks.pixels import JPEG, read_picture, to_jpeg
 from jsonargparse import ArgumentParser
-from lightning import LightningDataModule
+from lightning import LightningDataModule, LightningModule
 
 COLUMNS = {
     "arm": "input", "score": "", "spread": "+-", "seeds": "seeds", "n_bytes": "bytes each", "values": "values",
     "tokens": "tokens", "epoch_s": "s an epoch", "input_s": "read a second", "minutes": "minutes",
     "peak_mib": "peak MiB",
 }  # fmt: skip
+
+SUFFIXES = {"image": set(media.FORMATS), "sound": set(sound.FORMATS)}
+LOOK = 0.2  # seconds between two looks at the memory of a run
 
 
 @dataclass(frozen=True)
@@ -117,18 +119,17 @@ def compare(plan: Plan, source: Path, out: Path, overrides: Sequence[str] = ()) 
         ValueError: for data that cannot be read, runs of other settings in ``out``, a run that fails.
     """
     folders = [prepare(source, out / "data", arm.model, plan.jpeg) for arm in plan.arms]
+    own = [[*(word.replace("{data}", str(source.resolve())) for word in arm.settings), *overrides] for arm in plan.arms]
+    inputs = [measure_input(*given, plan.jpeg or JPEG) for given in zip(plan.arms, folders, own, strict=True)]
     runs: list[list[dict[str, Any]]] = [[] for _ in plan.arms]
-    inputs: list[dict[str, Any]] = [{} for _ in plan.arms]
     rows: list[dict[str, Any]] = []
     with progress(len(plan.seeds) * len(plan.arms), plan.title) as bar:
         for seed in plan.seeds:
-            for i, (arm, folder) in enumerate(zip(plan.arms, folders, strict=True)):
+            for i, arm in enumerate(plan.arms):
                 bar.begin(f"{arm.name}, seed {seed}")
-                words = [*(word.format(data=source.resolve()) for word in arm.settings), *overrides]
-                runs[i].append(_run(arm, seed, folder, out / "runs", plan.metric, words))
-                inputs[i] = inputs[i] or measure_input(arm, folder, words)
+                runs[i].append(_run(arm, seed, folders[i], out / "runs", own[i]))
                 bar.finish()
-            rows = [_row(arm, runs[i], plan.factor) | inputs[i] for i, arm in enumerate(plan.arms)]
+            rows = [_row(arm, runs[i], plan) | inputs[i] for i, arm in enumerate(plan.arms)]
             _write(out, plan, [{key: row.get(key) for key in COLUMNS} for row in rows])
     return rows
 
@@ -143,11 +144,12 @@ def prepare(source: Path, out: Path, model: str | None, jpeg: int | None = 90) -
         return source
     codec = load(model) if model else None
     kind = "image" if codec is None else codec.kind
-    suffixes = SUFFIXES if codec is None else files.SUFFIXES[kind]
-    sources = sorted(p for p in source.rglob("*") if p.suffix.lower() in suffixes)
+    if kind not in SUFFIXES:
+        raise ValueError(f"{model} codes {kind}; pictures and sound can be compared")
+    sources = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES[kind])
     if not sources:
         what = "pictures" if kind == "image" else kind
-        raise ValueError(f"{source}: found no {what} ({' '.join(sorted(suffixes))})")
+        raise ValueError(f"{source}: found no {what} ({' '.join(sorted(SUFFIXES[kind]))})")
     folder = out / (model or f"jpeg-{jpeg}")
     pairs = [(s, (folder / s.relative_to(source)).with_suffix(".cdm" if model else ".jpg")) for s in sources]
     lacking = [(a, b) for a, b in pairs if not b.exists()]
@@ -160,58 +162,79 @@ def prepare(source: Path, out: Path, model: str | None, jpeg: int | None = 90) -
 
 
 def _coded(path: Path, codec: Codec | None, jpeg: int | None) -> bytes:
-    if codec is None:
-        return to_jpeg(read_picture(path.read_bytes()), jpeg or JPEG)
-    if codec.kind == "image":
-        return files.encode_picture(path.read_bytes(), codec)[0]
-    return files.encode_sound(path, codec)[0]
+    try:
+        if codec is None:
+            return to_jpeg(read_picture(path.read_bytes()), jpeg or JPEG)
+        if codec.kind == "image":
+            return files.encode_picture(path.read_bytes(), codec)[0]
+        return files.encode_sound(path, codec)[0]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
-def _run(arm: Arm, seed: int, data: Path, runs: Path, metric: str, overrides: Sequence[str]) -> dict[str, Any]:
+def _run(arm: Arm, seed: int, data: Path, runs: Path, words: Sequence[str]) -> dict[str, Any]:
     """Return what a run gave: of ``result.json``, or by training."""
     folder = runs / f"{arm.name.replace(' ', '-')}-{seed}"
-    kept, settings = folder / "result.json", {"config": arm.config.read_text(), "overrides": list(overrides)}
+    kept = folder / "result.json"
+    settings = {"config": arm.config.read_text(), "overrides": list(words), "data": str(data.resolve())}
     if kept.exists():
         found: dict[str, Any] = json.loads(kept.read_text())
-        if found["settings"] != settings:
-            raise ValueError(f"{folder} is a run of other settings: choose another --out")
+        if found.get("settings") != settings:
+            raise ValueError(f"{folder} is a run of other settings or data: choose another --out")
         return found
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    words = ["train", "--config", str(arm.config), "--data", str(data), "--run", str(folder), *overrides]
     began = time.perf_counter()
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "codomain.codecs.cli", *words, f"--seed_everything={seed}"], stdout=log, stderr=log
-        )
+            [sys.executable, "-m", "codomain.codecs.cli", "train", "--config", str(arm.config), "--data", str(data),
+             "--run", str(folder), *words, f"--seed_everything={seed}"], stdout=log, stderr=log,
+        )  # fmt: skip
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            peak = _peak_of(process)
         except BaseException:
             process.terminate()
             raise
-        process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         lines = (folder / "log.txt").read_text().strip().splitlines() or ["no word of why"]
         raise ValueError(f"{folder}: training failed: {lines[-1]}")
-    columns = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
-    scores = [float(row[metric]) for row in columns if row.get(metric)]
-    if not scores:
-        raise ValueError(f"{folder}: the run has no {metric}; it has {', '.join(columns[0]) if columns else 'nothing'}")
-    epochs = [float(row["train/epoch_s"]) for row in columns if row.get("train/epoch_s")]
+    rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+    epochs = [float(row["train/epoch_s"]) for row in rows if row.get("train/epoch_s")]
     found = {
-        "score": scores[-1],
+        "scores": {key: float(row[key]) for row in rows for key in row if key.startswith("val/") and row[key]},
         "epoch_s": median(epochs) if epochs else None,
         "minutes": (time.perf_counter() - began) / 60,
-        "peak_mib": usage.ru_maxrss / 1024,
+        "peak_mib": peak,
         "settings": settings,
     }
     files.write(kept, json.dumps(found).encode(), False)
     return found
 
 
-def _row(arm: Arm, runs: Sequence[dict[str, Any]], factor: float) -> dict[str, Any]:
-    scores = [factor * run["score"] for run in runs]
+def _peak_of(process: subprocess.Popen[bytes]) -> float | None:
+    """Wait for a process; return the most memory that it held, MiB, where /proc tells: what the system says of an ended
+    process may be of the one that started it.
+    """
+    status, peak = Path(f"/proc/{process.pid}/status"), None
+    while process.poll() is None:
+        with suppress(OSError):
+            found = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+            peak = float(found[0]) / 1024 if found else peak
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(LOOK)
+    return peak
+
+
+def _score(run: dict[str, Any], arm: Arm, metric: str) -> float:
+    if metric not in run["scores"]:
+        raise ValueError(f"{arm.name}: a run has no {metric}; it has {', '.join(run['scores']) or 'no scores'}")
+    return float(run["scores"][metric])
+
+
+def _row(arm: Arm, runs: Sequence[dict[str, Any]], plan: Plan) -> dict[str, Any]:
+    scores = [plan.factor * _score(run, arm, plan.metric) for run in runs]
     epochs = [run["epoch_s"] for run in runs if run["epoch_s"] is not None]
+    peaks = [run["peak_mib"] for run in runs if run["peak_mib"] is not None]
     return {
         "arm": arm.name,
         "score": round(mean(scores), 2),
@@ -219,21 +242,34 @@ def _row(arm: Arm, runs: Sequence[dict[str, Any]], factor: float) -> dict[str, A
         "seeds": len(scores),
         "epoch_s": round(median(epochs), 2) if epochs else None,
         "minutes": round(median(run["minutes"] for run in runs), 1),
-        "peak_mib": round(max(run["peak_mib"] for run in runs)),
+        "peak_mib": round(max(peaks)) if peaks else None,
     }
 
 
-def measure_input(arm: Arm, folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
-    """Return what an arm reads; the speed is of one process, from files to signals without augmentation."""
+def measure_input(arm: Arm, folder: Path, words: Sequence[str], jpeg: int = JPEG) -> dict[str, Any]:
+    """Return what an arm reads; the speed is of one process, from files to signals without augmentation.
+
+    Raises:
+        ValueError: for data that is not of a task's.
+    """
     settings = yaml.safe_load(arm.config.read_text())
-    given = dict(word.removeprefix("--data.").split("=", 1) for word in overrides if word.startswith("--data."))
-    arguments = settings["data"].get("init_args", {}) | {k: yaml.safe_load(v) for k, v in given.items()}
+    parts = {part: {"init_args": {}} | settings[part] for part in ("data", "model")}
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        part, _, key = name.partition(".")
+        if part in parts:
+            if not equals:
+                raise ValueError(f"expected settings such as --{part}.name=3; found {word}")
+            parts[part]["init_args"][key] = yaml.safe_load(value)
+    parts["data"]["init_args"] |= {"root": str(folder), "workers": 0}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data")
-    arguments |= {"root": str(folder), "workers": 0}
-    found = {"data": {"class_path": settings["data"]["class_path"], "init_args": arguments}}
-    data = parser.instantiate_classes(parser.parse_object(found)).data
-    stored, patch = data.stored(), settings["model"]["init_args"]["patch"]
+    parser.add_subclass_arguments(LightningModule, "model")
+    parsed = parser.parse_object(parts)
+    data, patch = parser.instantiate_classes(parsed).data, parsed.model.init_args.patch
+    if not hasattr(data, "stored"):
+        raise ValueError(f"{arm.config}: {type(data).__name__} is no data of a task that can be compared")
+    stored = data.stored(jpeg)
     row = {
         "n_bytes": round(stored.n_bytes),
         "values": prod(stored.shape),

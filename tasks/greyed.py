@@ -93,13 +93,13 @@ class Greyed(Photographs):
         green = (x[:, 0] - LUMA[0] * red - LUMA[2] * blue) / LUMA[1]
         return torch.stack([red, green, blue], 1).clamp(-1, 1)
 
-    def stored(self) -> Stored:
+    def stored(self, jpeg: int) -> Stored:
         """Return what a grey picture of validation is in a file: a `.cdm` file, or JPEG."""
         sizes, grid = [], (self.val_crop, self.val_crop)
         for photos in self.val_dataloader():
             for grey in ((to_grey(photos) + 1) * 127.5).round().to(torch.uint8):
                 if self.codec is None:
-                    sizes.append(len(to_jpeg(grey)))
+                    sizes.append(len(to_jpeg(grey, jpeg)))
                 else:
                     x, flags = grey.expand(3, -1, -1)[None], Flag.GREY
                     sizes.append(len(self.codec.compress(x, quality=self.quality, flags=flags)))

@@ -145,10 +145,9 @@ class Labelled(L.LightningDataModule):
         """Return what a checkpoint must know to make signals of files: numbers and words."""
         raise NotImplementedError
 
-    def stored(self) -> Stored:
-        """Return what a signal is in a file."""
-        items = [*self.train_items, *self.val_items]
-        return Stored(sum(item.size for item in items) / len(items), (self.channels, *self.whole))
+    def stored(self, jpeg: int) -> Stored:
+        """Return what a signal is in a file, of those as JPEG that are none: of this quality."""
+        return Stored(sum(item.size for item in self.val_items) / len(self.val_items), (self.channels, *self.whole))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of `Raw`, in another order every epoch."""

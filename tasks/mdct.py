@@ -40,6 +40,7 @@ def inverse_mdct(X: Float[Tensor, "b d m"], n: int) -> Float[Tensor, "b c t"]:
 
 
 @cache
+@torch.inference_mode(False)  # kept for all, whoever asks first
 def _basis(n: int) -> Float[Tensor, "t k"]:
     t, k = torch.arange(2 * n, dtype=torch.float64)[:, None] + 0.5, torch.arange(n, dtype=torch.float64) + 0.5
     window = (2 / n) ** 0.5 * torch.sin(torch.pi * t / (2 * n))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from codomain.tasks.labelled import MIRRORED, Labelled, Stored, find, spaced, usual
+from codomain.tasks.labelled import MIRRORED, Labelled, Stored, find, usual
 from codomain.tasks.photographs import SUFFIXES
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image, ImageOps
@@ -21,7 +21,6 @@ from torch import Tensor
 
 CELL = 8  # pixels between the places of windows: a latent of an image
 JPEG = 90  # quality of pictures that are measured, or stored for a comparison
-MEASURED = 64  # shrunk pictures whose size is measured
 
 
 class Pixels(Labelled):
@@ -93,11 +92,11 @@ class Pixels(Labelled):
         """Return what pictures are shrunk by."""
         return {"shrink": self.shrink}
 
-    def stored(self) -> Stored:
+    def stored(self, jpeg: int) -> Stored:
         """Return what a picture is in a file; shrunk ones as JPEG of their own."""
-        found = super().stored()
+        found = super().stored(jpeg)
         if self.shrink > 1:
-            sizes = [len(to_jpeg(self.read(item.read())[0])) for item in spaced(self.val_items, MEASURED)]
+            sizes = [len(to_jpeg(self.read(item.read())[0], jpeg)) for item in self.val_items]
             found = found._replace(n_bytes=sum(sizes) / len(sizes))
         return found
 

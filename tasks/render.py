@@ -9,7 +9,8 @@ Groups are those of General MIDI: channel 10 is drums, programs 33 to 40 (of 1 t
 song without one of the groups is left out. Every group is played with all but the notes of the others, so that tempo
 and controllers are the song's; the mixture is the sum of the stems, sample by sample, as integers.
 
-Needs fluidsynth and a sound font, of Debian `fluidsynth` and `fluid-soundfont-gm`; songs are in `openttd-openmsx`.
+Needs mido (`pip install '.[stems]'`), fluidsynth and a sound font, of Debian `fluidsynth` and `fluid-soundfont-gm`;
+songs are in `openttd-openmsx`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,9 @@ def render(midi: Path, sound_font: Path, out: Path) -> list[str]:
     songs = sorted(path for path in midi.rglob("*") if path.suffix.lower() in (".mid", ".midi"))
     if not songs:
         raise ValueError(f"{midi}: found no songs (.mid .midi)")
+    twice = sorted({a.stem for a, b in pairwise(sorted(songs, key=lambda path: path.stem)) if a.stem == b.stem})
+    if twice:
+        raise ValueError(f"{midi}: two songs are named {', '.join(twice)}")
     if not sound_font.is_file() or not _is_sound_font(sound_font):  # fluidsynth would take its own in place of it
         raise ValueError(f"{sound_font}: no sound font; Debian has one in fluid-soundfont-gm")
     if shutil.which("fluidsynth") is None:

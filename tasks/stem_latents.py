@@ -68,6 +68,7 @@ class StemLatents(Stems):
             seed=seed,
         )
         self.channels, self.cell = self.codec.latent_dim, self.codec.stride
+        self.codec.bottleneck.tables()  # workers inherit them
         self.scaler = copy.deepcopy(self.codec.bottleneck)  # the workers keep theirs where it is
         self.room, self.kept = (memory_mb << 20) // max(1, workers), dict[tuple[Path, int], Tensor]()
         self.originals = {song.name: self._originals(song, root, originals) for song in self.val_songs}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from codomain.codecs.sound import FORMATS
+from codomain.tasks.labelled import Stored
 from codomain.tasks.mdct import inverse_mdct, mdct
 from codomain.tasks.songs import check_forms, find, form_of, read_sound
 from codomain.tasks.stems import Place, Stems
@@ -74,6 +75,11 @@ class StemWaves(Stems):
         """Return the stems."""
         stop = place.start + self.val_crop
         return torch.stack([self.read(path, place.start, stop)[0] for path in place.song.files[1:]])
+
+    def stored(self, jpeg: int) -> Stored:
+        """Return what a validation window of a mixture is in its song's file; an MDCT has a window more."""
+        n_bytes, (channels, cells) = super().stored(jpeg)
+        return Stored(n_bytes, (channels, cells + 1))
 
     def to_signals(self, x: Shaped[Tensor, "b c t"], quality: tuple[int, ...]) -> Float[Tensor, "b d m"]:
         """Return coefficients."""

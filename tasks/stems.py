@@ -139,7 +139,7 @@ class Stems(L.LightningDataModule):
         for raw in self._loader(_Windows(self, spaced(places, STATISTICS), self.crop), self.batch_size):
             yield self.to_mixed(raw)
 
-    def stored(self) -> Stored:
+    def stored(self, jpeg: int) -> Stored:
         """Return what a validation window of a mixture is in its song's file."""
         n_bytes = sum(song.files[0].stat().st_size for song in self.val_songs)
         cells = sum(song.cells for song in self.val_songs)

@@ -33,7 +33,6 @@ VOWELS = [*"aeiouaeio", "ea", "ou", "ai"]
 ENDS = ["", "", "", *"lmnrstx", "ck", "nd", "ng", "nt", "rs", "st"]
 X_HEIGHT = (5.0, 9.0)  # pixels
 MARGIN = 6  # pixels that begin and end of a line keep off the sides
-VAL_SEED = 1_000_000_007
 STATISTICS = 256  # lines that mean and deviation are counted on, and sizes of files
 
 
@@ -129,13 +128,13 @@ class TextLines(L.LightningDataModule):
             return torch.cat([codec.read_latents(data) for data in files]).clone()
         return codec.encode(x, self.quality).clone()  # a clone is no tensor of inference alone: it can be trained on
 
-    def stored(self) -> Stored:
+    def stored(self, jpeg: int) -> Stored:
         """Return what a line is in a file: a `.cdm` file, or JPEG."""
         lines = _Fixed(self.val_faces, self.size, self.shrink, STATISTICS)
         total = 0
         for i in range(STATISTICS):
             x, _ = lines[i]
-            total += len(to_jpeg(x) if self.codec is None else self.codec.compress(x[None], quality=self.quality))
+            total += len(to_jpeg(x, jpeg) if self.codec is None else self.codec.compress(x[None], quality=self.quality))
         return Stored(total / STATISTICS, (self.channels, *self.grid))
 
     def statistics(self) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:

@@ -34,3 +34,11 @@ def test_the_formula() -> None:
 def test_lengths() -> None:
     with pytest.raises(ValueError, match="expected a multiple of 4 samples; found 6"):
         mdct(torch.zeros(1, 1, 6), 4)
+
+
+def test_what_inference_has_asked_for_can_be_learnt_through() -> None:
+    with torch.inference_mode():
+        mdct(torch.zeros(1, 1, 36), 12)
+    x = torch.randn(1, 1, 36, requires_grad=True)
+    inverse_mdct(mdct(x, 12), 12).sum().backward()
+    assert torch.allclose(x.grad, torch.ones_like(x), atol=1e-5)

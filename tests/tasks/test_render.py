@@ -109,6 +109,10 @@ def test_a_folder_of_songs(tmp_path: Path, played: list[str]) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match="found no songs"):
         render(tmp_path / "none", font, out)
+    for name in ("x.mid", "x.midi"):
+        (tmp_path / "none" / name).write_bytes(b"")
+    with pytest.raises(ValueError, match="two songs are named x"):
+        render(tmp_path / "none", font, out)
     with pytest.raises(ValueError, match=r"nothing\.sf2: no sound font"):
         render(songs, tmp_path / "nothing.sf2", out)
     with pytest.raises(ValueError, match=r"a\.mid: no sound font"):
