@@ -75,7 +75,7 @@ def test_what_is_drawn_or_cropped_as_it_trains(
     plan.write_text(text.replace("METRIC", "val/accuracy"))
     capsys.readouterr()
     assert main([*words, *small]) == 1
-    assert "a: a run has no val/accuracy; it has val/loss, val/psnr, val/psnr_grey, val/gain" in capsys.readouterr().err
+    assert "a: a run has no val/accuracy; it has val/gain, val/loss, val/psnr, val/psnr_grey" in capsys.readouterr().err
     plan.write_text(text.replace("METRIC", "val/gain"))  # the runs are kept: nothing is trained for another metric
     assert main([*words, *small]) == 0
     (other,) = csv.DictReader((out / "table.csv").read_text().splitlines())
