@@ -26,10 +26,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from codomain.codecs.progress import progress
+from codomain.tasks.songs import MIXTURE
 from jaxtyping import Float, Int16
 
 STEMS = ("drums", "bass", "other")
-MIXTURE = "mixture"
 SAMPLE_RATE = 44100
 PEAK = 0.95  # of the loudest of the files of a song
 DRUM_CHANNEL = 9  # counted from 0
