@@ -313,7 +313,30 @@ def _predict(arguments: argparse.Namespace) -> int:
     from codomain.tasks.predict import Predictor
 
     look = Predictor(arguments.checkpoint)
-    return inspect(arguments, look, {".cdm"} | files.SUFFIXES["image"] | files.SUFFIXES["sound"])
+    suffixes = {".cdm"} | files.SUFFIXES["image"] | files.SUFFIXES["sound"]
+    if look.suffix is None:
+        if arguments.out is not None:
+            raise ValueError(f"{arguments.checkpoint} finds words, which are printed: no --out")
+        return inspect(arguments, lambda data: look(data).words, suffixes)
+    if arguments.out is None:
+        raise ValueError(f"{arguments.checkpoint} finds pictures or sound: --out names a folder for them")
+
+    def one(source: Path, target: Path, bar: Bar) -> dict[str, Any]:
+        paths = look.paths(target)
+        for path in paths:
+            files.refuse_overwrite(path, arguments.force)
+        found = look(files.read(source))
+        for path, data in zip(paths, found.written, strict=True):
+            files.write(path, data, arguments.force)
+        return found.words
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    pairs = [
+        (source, arguments.out / f"stdin{look.suffix}" if target == arguments.out else target)
+        for name in arguments.input
+        for source, target in files.jobs(name, arguments.out, suffixes, look.suffix)
+    ]
+    return each(arguments, pairs, one)
 
 
 def _bench(arguments: argparse.Namespace) -> int:

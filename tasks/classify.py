@@ -8,9 +8,7 @@ has as many tokens as the latents, `classify_pixels_small.yaml` as many values a
 
 from __future__ import annotations
 
-import pickle
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +17,8 @@ from codomain.tasks.labelled import Batch
 from codomain.tasks.learner import Learner
 from jaxtyping import Float
 from torch import Tensor, nn
+
+TOP = 3  # classes that are told
 
 
 class Classify(Learner):
@@ -33,15 +33,10 @@ class Classify(Learner):
     def __init__(self, smoothing: float = 0.1, mixup: float = 0.2, **settings: Any) -> None:
         super().__init__(**settings)
         self.smoothing, self.mixup = smoothing, mixup
-        self.about: dict[str, Any] = {}
         self.began = self.epoch_s = 0.0
 
     def build(self, about: dict[str, Any]) -> None:
-        """Make the network.
-
-        Args:
-            about: channels, ndim, classes, and what the data's `describe` says.
-        """
+        """Make the network, about channels, ndim and classes."""
         self.about = about
         self.network = self.isotropic(about["channels"], about["ndim"])
         width = self.network.width
@@ -95,37 +90,13 @@ class Classify(Learner):
         found = {"val/loss": F.cross_entropy(scores, batch.label), "val/accuracy": right}
         self.log_dict(found, prog_bar=True, batch_size=len(batch.x), sync_dist=True)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the network is of: words and numbers, so that it loads without pickles of classes."""
-        checkpoint["task"] = {"name": "classify", "shape": self.shape, "about": self.about}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with other data than the checkpoint's."""
-        theirs = checkpoint["task"]["about"]
-        for key, expected in self.about.items():
-            if theirs.get(key) != expected:
-                raise ValueError(f"the checkpoint is of {key} {theirs.get(key)}; the data has {expected}")
+    def answer(self, x: Float[Tensor, "1 d *grid"]) -> dict[str, Any]:
+        """Return label and probability of a signal, and its likeliest classes."""
+        chances = self(x)[0].softmax(0)
+        best = chances.argsort(descending=True)[:TOP].tolist()
+        top = {self.about["classes"][i]: round(float(chances[i]), 4) for i in best}
+        label = next(iter(top))
+        return {"label": label, "probability": top[label], "top": top}
 
     def _loss(self, scores: Float[Tensor, "b k"], label: Tensor) -> Tensor:
         return F.cross_entropy(scores, label, label_smoothing=self.smoothing)
-
-
-def from_checkpoint(path: Path) -> Classify:
-    """Return a trained classifier, in evaluation mode; nothing in the file is executed.
-
-    Raises:
-        ValueError: if it is no checkpoint of a classifier.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        task = checkpoint["task"]
-        if task["name"] != "classify":
-            raise ValueError(f"{path}: a checkpoint of the task {task['name']}; expected classify")
-        module = Classify(**task["shape"])
-        module.build(task["about"])
-        module.load_state_dict(checkpoint["state_dict"])
-    except OSError:
-        raise
-    except (KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path}: no checkpoint of a classifier ({type(error).__name__})") from None
-    return module.eval().requires_grad_(False)

@@ -12,6 +12,8 @@ logarithm is what decibels are of: else photographs of few colours get some that
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from codomain.codecs.metrics import psnr
@@ -35,8 +37,10 @@ class Colorize(Learner):
     y_mean: Tensor
     y_deviation: Tensor
 
-    def build(self, x_channels: int, y_channels: int) -> None:
-        """Make the network; at first it finds the mean."""
+    def build(self, about: dict[str, Any]) -> None:
+        """Make the network, about the channels of x and of y; at first it finds the mean."""
+        self.about = about
+        x_channels, y_channels = about["x_channels"], about["y_channels"]
         self.network = self.isotropic(x_channels)
         self.norm = nn.LayerNorm(self.network.width)
         self.leave = nn.Linear(self.network.width, y_channels * self.network.patch**2)
@@ -48,9 +52,9 @@ class Colorize(Learner):
 
     def setup(self, stage: str) -> None:
         """Make the network for the data of this run, and count means and deviations."""
-        if not hasattr(self, "network"):
+        if not self.about:
             data = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.build(data.x_channels, data.y_channels)
+            self.build({"x_channels": data.x_channels, "y_channels": data.y_channels, "data": data.describe()})
             for name, value in data.statistics()._asdict().items():
                 setattr(self, name, value[:, None, None])
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from codomain.codecs.bitstream import Flag
+from codomain.codecs.codec import Codec
 from codomain.codecs.load import load
 from codomain.tasks.labelled import Stored
+from codomain.tasks.learner import about_codec
 from codomain.tasks.photographs import Photographs
 from codomain.tasks.pixels import to_jpeg
 from jaxtyping import Float
@@ -77,21 +79,18 @@ class Greyed(Photographs):
     @torch.no_grad()
     def pair(self, photos: Float[Tensor, "b 3 h w"]) -> Pair:
         """Return what is known and what is to be found of photographs in [-1, 1]."""
-        grey = to_grey(photos)
+        x = to_known(photos, self.codec, self.quality)
         if self.codec is None:
-            return Pair(grey, photos[:, ::2] - grey, photos)
-        codec = self.codec.to(photos.device)
-        x = codec.encode(grey.expand(-1, 3, -1, -1), self.quality)
-        return Pair(x.clone(), codec.encode(photos, self.quality) - x, photos)
+            return Pair(x, photos[:, ::2] - x, photos)
+        return Pair(x, self.codec.encode(photos, self.quality) - x, photos)
 
-    @torch.no_grad()
     def to_photos(self, x: Float[Tensor, "b d *grid"], y: Float[Tensor, "b e *grid"]) -> Float[Tensor, "b 3 h w"]:
         """Return the pictures of what is known with what was found, in [-1, 1]."""
-        if self.codec is not None:
-            return self.codec.decode(x + y, quality=self.quality)
-        red, blue = (x[:, 0] + y[:, i] for i in (0, 1))
-        green = (x[:, 0] - LUMA[0] * red - LUMA[2] * blue) / LUMA[1]
-        return torch.stack([red, green, blue], 1).clamp(-1, 1)
+        return to_photos(x, y, self.codec, self.quality)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the codec's name, digest and quality, or nothing of pixels."""
+        return {} if self.codec is None else about_codec(self.codec) | {"quality": self.quality}
 
     def stored(self, jpeg: int) -> Stored:
         """Return what a grey picture of validation is in a file: a `.cdm` file, or JPEG."""
@@ -121,3 +120,27 @@ def to_grey(photos: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
     """Return the luma of pictures in [-1, 1], rounded to 8 bits."""
     luma = torch.einsum("bchw,c->bhw", photos, photos.new_tensor(LUMA))[:, None]
     return ((luma + 1) * 127.5).round() / 127.5 - 1
+
+
+@torch.no_grad()
+def to_known(
+    photos: Float[Tensor, "b 3 h w"], codec: Codec | None = None, quality: float | None = None
+) -> Float[Tensor, "b d *grid"]:
+    """Return what is known of pictures in [-1, 1]: luma, or the latents of the grey pictures."""
+    grey = to_grey(photos)
+    if codec is None:
+        return grey
+    return codec.to(photos.device).encode(grey.expand(-1, 3, -1, -1), quality).clone()
+
+
+@torch.no_grad()
+def to_photos(
+    x: Float[Tensor, "b d *grid"], y: Float[Tensor, "b e *grid"], codec: Codec | None = None,
+    quality: float | None = None,
+) -> Float[Tensor, "b 3 h w"]:  # fmt: skip
+    """Return the pictures of what is known with what was found, in [-1, 1]."""
+    if codec is not None:
+        return codec.decode(x + y, quality=quality)
+    red, blue = (x[:, 0] + y[:, i] for i in (0, 1))
+    green = (x[:, 0] - LUMA[0] * red - LUMA[2] * blue) / LUMA[1]
+    return torch.stack([red, green, blue], 1).clamp(-1, 1)

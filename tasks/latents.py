@@ -20,6 +20,7 @@ from codomain.codecs.codec import Codec
 from codomain.codecs.coder import BitstreamError
 from codomain.codecs.load import load, name_of
 from codomain.tasks.labelled import MIRRORED, Item, Labelled, find, spaced, usual
+from codomain.tasks.learner import about_codec
 from codomain.tasks.mirror import fit
 from jaxtyping import Float, Int32, Shaped
 from lightning.pytorch.utilities import rank_zero_warn
@@ -128,7 +129,7 @@ class Latents(Labelled):
 
     def describe(self) -> dict[str, Any]:
         """Return the codec's name and digest."""
-        return {"codec": self.codec.name, "digest": self.codec.digest.hex()}
+        return about_codec(self.codec)
 
     @torch.inference_mode()
     def _pictures(self) -> Iterator[Float[Tensor, "1 c h w"]]:

@@ -1,4 +1,4 @@
-"""Learner: what all tasks have in common, the shape of their network and how it is trained."""
+"""Learner: what all tasks have in common, the shape of their network, how it is trained, and what checkpoints keep."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import lightning as L
 import torch
+from codomain.codecs.codec import Codec
 from codomain.tasks.isotropic import Isotropic
+from torch import Tensor
 
 
 class Learner(L.LightningModule):
@@ -38,10 +40,23 @@ class Learner(L.LightningModule):
             "patch": patch, "width": width, "depth": depth, "kernel": kernel, "expand": expand, "drop": drop
         }  # fmt: skip
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        self.about: dict[str, Any] = {}
+
+    def build(self, about: dict[str, Any]) -> None:
+        """Make the network.
+
+        Args:
+            about: what it is of, numbers and words: of the task, and as ``data`` what the data's `describe` says.
+        """
+        raise NotImplementedError
 
     def isotropic(self, channels: int, ndim: int = 2) -> Isotropic:
         """Return the network, for inputs of so many channels and axes."""
         return Isotropic(channels, ndim=ndim, **self.shape)  # type: ignore[arg-type]
+
+    def answer(self, x: Tensor) -> dict[str, Any]:
+        """Return what is found in one signal, of a task that finds words."""
+        raise NotImplementedError
 
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then cosine to 0, step by step."""
@@ -58,3 +73,19 @@ class Learner(L.LightningModule):
         optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the network is of: words and numbers, so that it loads without pickles of classes."""
+        checkpoint["task"] = {"name": type(self).__name__.lower(), "shape": self.shape, "about": self.about}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with other data than the checkpoint's."""
+        theirs = checkpoint.get("task", {}).get("about", {})
+        for key, expected in self.about.items():
+            if theirs.get(key) != expected:
+                raise ValueError(f"the checkpoint is of {key} {theirs.get(key)}; the data has {expected}")
+
+
+def about_codec(codec: Codec) -> dict[str, Any]:
+    """Return what a checkpoint keeps of the codec whose latents it learnt from: name and digest of its weights."""
+    return {"codec": codec.name, "digest": codec.digest.hex()}

@@ -44,8 +44,10 @@ class Separate(Learner):
     log_share: Tensor
     scores: Tensor
 
-    def build(self, channels: int, stems: int) -> None:
-        """Make the network; at first it masks by the shares, which are equal."""
+    def build(self, about: dict[str, Any]) -> None:
+        """Make the network, about channels and stems; at first it masks by the shares, which are equal."""
+        self.about = about
+        channels, stems = about["channels"], len(about["stems"])
         self.network = self.isotropic(2 * channels, ndim=1)
         self.norm = nn.LayerNorm(self.network.width)
         self.leave = nn.Linear(self.network.width, self.network.patch * stems * channels)
@@ -56,9 +58,9 @@ class Separate(Learner):
 
     def setup(self, stage: str) -> None:
         """Make the network for the data of this run, and count deviations and shares."""
-        if not hasattr(self, "network"):
+        if not self.about:
             data = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.build(data.channels, len(data.stems))
+            self.build({"channels": data.channels, "stems": data.stems, "data": data.describe()})
             self.deviation, self.log_share = statistics(data)
 
     def forward(self, x: Float[Tensor, "b d n"]) -> Float[Tensor, "b k d n"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from codomain.codecs import bitstream, recording
@@ -18,6 +19,7 @@ from codomain.codecs.files import view
 from codomain.codecs.load import load, name_of
 from codomain.codecs.sound import FORMATS
 from codomain.tasks.latents import scaled
+from codomain.tasks.learner import about_codec
 from codomain.tasks.songs import Song, check_forms, find, form_of, read_sound
 from codomain.tasks.stems import Place, Stems
 from jaxtyping import Float, Int32, Shaped
@@ -96,6 +98,10 @@ class StemLatents(Stems):
         has_rates = codec.bottleneck.has_rates
         rates = [index / 4 if has_rates else None for index in quality]
         return torch.cat([codec.decode(one[None], quality=rate) for one, rate in zip(y, rates, strict=True)])
+
+    def describe(self) -> dict[str, Any]:
+        """Return the codec's name and digest."""
+        return about_codec(self.codec)
 
     def _region(self, path: Path, i: int) -> Shaped[Tensor, "s _"]:
         """The integers of a chunk, from memory if they are kept; 16 bits hold nearly all of them."""

@@ -9,6 +9,7 @@ excerpts are those of `tasks/stem_latents.py`, where a cell is as long as a late
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from codomain.codecs.sound import FORMATS
@@ -65,7 +66,7 @@ class StemWaves(Stems):
             val_share=val_share,
             seed=seed,
         )
-        self.channels, self.cell = channels * cell, cell
+        self.channels, self.cell, self.sample_rate = channels * cell, cell, sample_rate
 
     def read(self, path: Path, start: int, stop: int) -> tuple[Float[Tensor, "c t"], int]:
         """Return samples in [-1, 1], and no quality."""
@@ -88,3 +89,7 @@ class StemWaves(Stems):
     def to_sound(self, y: Float[Tensor, "b d m"], quality: tuple[int, ...]) -> Float[Tensor, "b c t"]:
         """Return samples, clamped to [-1, 1]."""
         return inverse_mdct(y, self.cell).clamp(-1, 1)
+
+    def describe(self) -> dict[str, Any]:
+        """Return samples of a cell, and what sound it is of."""
+        return {"cell": self.cell, "channels": self.channels // self.cell, "sample_rate": self.sample_rate}

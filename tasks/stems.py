@@ -124,6 +124,10 @@ class Stems(L.LightningDataModule):
         """Return the waveforms of signals, in [-1, 1]."""
         raise NotImplementedError
 
+    def describe(self) -> dict[str, Any]:
+        """Return what a checkpoint must know to make signals of files: numbers and words."""
+        raise NotImplementedError
+
     def train_dataloader(self) -> DataLoader[Any]:
         """An endless stream of windows at random places; a resumed run sees others than its beginning did."""
         seed = stream_seed(self, self.seed)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from codomain.codecs.load import load
 from codomain.tasks.labelled import Stored, chance, stream_seed
+from codomain.tasks.learner import about_codec
 from codomain.tasks.pixels import to_jpeg
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -128,6 +129,11 @@ class TextLines(L.LightningDataModule):
             return torch.cat([codec.read_latents(data) for data in files]).clone()
         return codec.encode(x, self.quality).clone()  # a clone is no tensor of inference alone: it can be trained on
 
+    def describe(self) -> dict[str, Any]:
+        """Return the height of a line, and the codec's name, digest and quality, or what pixels are shrunk by."""
+        coded = {"shrink": self.shrink} if self.codec is None else about_codec(self.codec) | {"quality": self.quality}
+        return {"height": self.size[0], **coded}
+
     def stored(self, jpeg: int) -> Stored:
         """Return what a line is in a file: a `.cdm` file, or JPEG."""
         lines = _Fixed(self.val_faces, self.size, self.shrink, STATISTICS)
@@ -137,11 +143,12 @@ class TextLines(L.LightningDataModule):
             total += len(to_jpeg(x, jpeg) if self.codec is None else self.codec.compress(x[None], quality=self.quality))
         return Stored(total / STATISTICS, (self.channels, *self.grid))
 
-    def statistics(self) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
-        """Return mean and standard deviation of each channel, of `STATISTICS` training lines."""
+    def statistics(self) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
+        """Return the mean of each channel, and the deviation from it of all, of `STATISTICS` training lines."""
         stream = iter(_Stream(self.train_faces, self.size, self.shrink, self.seed))
         x = self.to_signal(torch.stack([next(stream)[0] for _ in range(STATISTICS)])).movedim(1, 0).flatten(1)
-        return x.mean(1), x.std(1).clamp_min(1e-6)
+        mean = x.mean(1)
+        return mean, (x - mean[:, None]).square().mean().sqrt().clamp_min(1e-6)
 
     def _loader(self, lines: Dataset[Any]) -> DataLoader[Lines]:
         return DataLoader(
@@ -245,10 +252,21 @@ def draw_line(
     ImageDraw.Draw(ink).text((left, baseline), text, 255, font, anchor="ls")
     ink = ink.rotate(rng.uniform(-0.8, 0.8), Image.Resampling.BILINEAR)
     ink = ink.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.5)))
-    picture = Image.fromarray(_print(ink, rng))
+    return _shrunk(Image.fromarray(_print(ink, rng)), shrink), text
+
+
+def to_height(picture: UInt8[Tensor, "3 h w"], height: int, shrink: int = 1) -> UInt8[Tensor, "3 _h _w"]:
+    """Return the picture of a line as the lines that are drawn: of their height, and then shrunk."""
+    line = Image.fromarray(picture.permute(1, 2, 0).numpy())
+    if line.height != height:
+        line = line.resize((max(1, round(line.width * height / line.height)), height), Image.Resampling.LANCZOS)
+    return _shrunk(line, shrink)
+
+
+def _shrunk(line: Image.Image, shrink: int) -> UInt8[Tensor, "3 h w"]:
     if shrink > 1:
-        picture = picture.resize((width // shrink, height // shrink), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous(), text
+        line = line.resize((max(1, line.width // shrink), line.height // shrink), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(line)).permute(2, 0, 1).contiguous()
 
 
 def _print(ink: Image.Image, rng: Random) -> UInt8[np.ndarray, "h w 3"]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from codomain.codecs.cli import main
 from codomain.codecs.load import load
-from codomain.tasks.classify import from_checkpoint
+from codomain.tasks.predict import from_checkpoint
 
 CONFIG = Path(__file__).parents[2] / "configs" / "tasks" / "classify_latents_16x.yaml"
 SMALL = [
@@ -40,14 +40,3 @@ def test_tints_are_learnt_from_files(latents: Path, tmp_path: Path, capsys: pyte
     torch.save(checkpoint, tmp_path / "other.ckpt")
     assert main([*words[:6], str(tmp_path / "other"), *SMALL, f"--ckpt_path={tmp_path / 'other.ckpt'}"]) == 1
     assert "the checkpoint is of data {'codec': 'walloc-rgb-4x'" in capsys.readouterr().err
-
-
-def test_what_is_no_checkpoint_of_a_classifier(tmp_path: Path) -> None:
-    path = tmp_path / "x.ckpt"
-    for made in (b"", b"nothing of the kind", {"state_dict": {}}, {"task": {"name": "read"}}, [1]):
-        if isinstance(made, bytes):
-            path.write_bytes(made)
-        else:
-            torch.save(made, path)
-        with pytest.raises(ValueError, match=r"x\.ckpt: "):
-            from_checkpoint(path)

@@ -19,7 +19,7 @@ def test_psnr_is_of_8_bit_samples() -> None:
 
 def test_starts_at_the_mean_and_fits_sides_that_patches_do_not() -> None:
     module = Colorize(patch=4, width=16, depth=1, drop=0.0)
-    module.build(1, 2)
+    module.build({"x_channels": 1, "y_channels": 2})
     module.y_mean = torch.tensor([0.25, -0.5])[:, None, None]
     y = module(torch.rand(2, 1, 10, 15))
     assert y.shape == (2, 2, 10, 15)

@@ -22,7 +22,7 @@ SMALL = [
 
 def test_starts_at_the_shares_and_fits_lengths_that_patches_do_not() -> None:
     module = Separate(patch=4, width=16, depth=1, drop=0.0)
-    module.build(6, 3)
+    module.build({"channels": 6, "stems": ["a", "b", "c"]})
     module.log_share = torch.rand(3, 6, 1).softmax(0).log()
     x = torch.randn(2, 6, 21)
     y = module(x)
@@ -33,7 +33,7 @@ def test_starts_at_the_shares_and_fits_lengths_that_patches_do_not() -> None:
 
 def test_masks_share_a_mixture_out() -> None:
     module = Separate(patch=1, width=16, depth=1, drop=0.0)
-    module.build(6, 3)
+    module.build({"channels": 6, "stems": ["a", "b", "c"]})
     torch.nn.init.normal_(module.leave.weight)
     x = torch.randn(2, 6, 20)
     y = module(x).detach()
