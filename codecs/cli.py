@@ -303,6 +303,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from codomain.tasks.compare import compare, read_plan
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as Ctrl-C does, it ends the run that trains
     compare(read_plan(arguments.config), arguments.data, arguments.out, arguments.rest)
     print((arguments.out / "table.md").read_text(), end="")
     return 0

@@ -168,6 +168,19 @@ def _of_tar(folder: Path, shard: Shard) -> Iterator[_Sample]:
 
 def _members(path: Path) -> Iterator[tuple[str, str, bytes]]:
     """Yield key, suffix and content of a tar's files; the suffix begins behind the first dot."""
+    for tar, member in tar_members(path):
+        folder, slash, last = member.name.rpartition("/")
+        stem, _, suffix = last.partition(".")
+        body = tar.extractfile(member)
+        yield folder + slash + stem, suffix, b"" if body is None else body.read()
+
+
+def tar_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Yield a tar and its files, one by one.
+
+    Raises:
+        ValueError: where it is damaged or cut, or if it is no tar.
+    """
     size = path.stat().st_size
     try:
         with tarfile.open(path, "r:") as tar:
@@ -177,10 +190,7 @@ def _members(path: Path) -> Iterator[tuple[str, str, bytes]]:
                     continue
                 if member.size > size - member.offset_data:  # cut, or a sparse file, which may claim anything
                     raise tarfile.ReadError(f"{member.name} is not whole")
-                folder, slash, last = member.name.rpartition("/")
-                stem, _, suffix = last.partition(".")
-                body = tar.extractfile(member)
-                yield folder + slash + stem, suffix, b"" if body is None else body.read()
+                yield tar, member
             with path.open("rb") as file:
                 file.seek(tar.offset)
                 if file.read(512) != bytes(512):  # tarfile takes a damaged header for the end

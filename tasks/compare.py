@@ -10,12 +10,14 @@ is chosen on the validation files.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import shutil
 import subprocess
 import sys
 import time
+from argparse import ArgumentError
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -90,16 +92,16 @@ def read_plan(path: Path) -> Plan:
     Raises:
         ValueError: if it is none.
     """
-    settings = yaml.safe_load(path.read_text())
     try:
+        settings = yaml.safe_load(path.read_text())
         arms = [
             Arm(a["name"], path.parent / a["config"], a.get("model"), tuple(a.get("settings", ())))
             for a in settings.pop("arms")
         ]
         options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
         plan = Plan(arms=tuple(arms), **options)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: no plan of a comparison: {error}") from None
+    except (KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: no plan of a comparison: {' '.join(str(error).split())}") from None
     for arm in plan.arms:
         if not arm.config.is_file():
             raise ValueError(f"{path}: {arm.name}: {arm.config} does not exist")
@@ -118,8 +120,15 @@ def compare(plan: Plan, source: Path, out: Path, overrides: Sequence[str] = ()) 
     Raises:
         ValueError: for data that cannot be read, runs of other settings in ``out``, a run that fails.
     """
-    folders = [prepare(source, out / "data", arm.model, plan.jpeg) for arm in plan.arms]
+    if not source.is_dir():
+        raise ValueError(f"{source}: expected a folder, the data")
+    if out.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"{out} lies in {source}, the data: choose another --out")
     own = [[*(word.replace("{data}", str(source.resolve())) for word in arm.settings), *overrides] for arm in plan.arms]
+    for arm, words in zip(plan.arms, own, strict=True):
+        _parse(arm, source, words)
+    _claim(out, source)
+    folders = [prepare(source, out / "data", arm.model, plan.jpeg) for arm in plan.arms]
     inputs = [measure_input(*given, plan.jpeg or JPEG) for given in zip(plan.arms, folders, own, strict=True)]
     runs: list[list[dict[str, Any]]] = [[] for _ in plan.arms]
     rows: list[dict[str, Any]] = []
@@ -134,6 +143,22 @@ def compare(plan: Plan, source: Path, out: Path, overrides: Sequence[str] = ()) 
     return rows
 
 
+def _claim(out: Path, source: Path) -> None:
+    """Keep in ``out`` what the data are: names and sizes of the files.
+
+    Raises:
+        ValueError: if it is of others.
+    """
+    found = hashlib.sha256()
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        found.update(f"{path.relative_to(source).as_posix()} {path.stat().st_size}\n".encode())
+    kept, digest = out / "data.sha256", found.hexdigest()
+    if kept.exists() and kept.read_text().strip() != digest:
+        raise ValueError(f"{out} compares other data than {source} holds now: choose another --out")
+    if not kept.exists():
+        files.write(kept, f"{digest}\n".encode(), False)
+
+
 def prepare(source: Path, out: Path, model: str | None, jpeg: int | None = 90) -> Path:
     """Return the folder of the data's files of a model, or of pictures as JPEG; those that lie there are kept.
 
@@ -146,12 +171,8 @@ def prepare(source: Path, out: Path, model: str | None, jpeg: int | None = 90) -
     kind = "image" if codec is None else codec.kind
     if kind not in SUFFIXES:
         raise ValueError(f"{model} codes {kind}; pictures and sound can be compared")
-    sources = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES[kind])
-    if not sources:
-        what = "pictures" if kind == "image" else kind
-        raise ValueError(f"{source}: found no {what} ({' '.join(sorted(SUFFIXES[kind]))})")
     folder = out / (model or f"jpeg-{jpeg}")
-    pairs = [(s, (folder / s.relative_to(source)).with_suffix(".cdm" if model else ".jpg")) for s in sources]
+    pairs = files.jobs(source, folder, SUFFIXES[kind], ".cdm" if model else ".jpg")
     lacking = [(a, b) for a, b in pairs if not b.exists()]
     with progress(len(lacking), str(folder.name), shown=bool(lacking)) as bar:
         for path, target in lacking:
@@ -252,20 +273,7 @@ def measure_input(arm: Arm, folder: Path, words: Sequence[str], jpeg: int = JPEG
     Raises:
         ValueError: for data that is not of a task's.
     """
-    settings = yaml.safe_load(arm.config.read_text())
-    parts = {part: {"init_args": {}} | settings[part] for part in ("data", "model")}
-    for word in words:
-        name, equals, value = word.removeprefix("--").partition("=")
-        part, _, key = name.partition(".")
-        if part in parts:
-            if not equals:
-                raise ValueError(f"expected settings such as --{part}.name=3; found {word}")
-            parts[part]["init_args"][key] = yaml.safe_load(value)
-    parts["data"]["init_args"] |= {"root": str(folder), "workers": 0}
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(LightningDataModule, "data")
-    parser.add_subclass_arguments(LightningModule, "model")
-    parsed = parser.parse_object(parts)
+    parser, parsed = _parse(arm, folder, words)
     data, patch = parser.instantiate_classes(parsed).data, parsed.model.init_args.patch
     if not hasattr(data, "stored"):
         raise ValueError(f"{arm.config}: {type(data).__name__} is no data of a task that can be compared")
@@ -283,6 +291,33 @@ def measure_input(arm: Arm, folder: Path, words: Sequence[str], jpeg: int = JPEG
             read += len(batch.x)
         row["input_s"] = round(read / (time.perf_counter() - began), 1)
     return row
+
+
+def _parse(arm: Arm, folder: Path, words: Sequence[str]) -> tuple[ArgumentParser, Any]:
+    """Return what makes data and task of an arm, and its settings.
+
+    Raises:
+        ValueError: for settings that they do not have.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(LightningDataModule, "data")
+    parser.add_subclass_arguments(LightningModule, "model")
+    try:
+        settings = yaml.safe_load(arm.config.read_text())
+        parts = {part: {"init_args": {}} | settings[part] for part in ("data", "model")}
+        for word in words:
+            name, equals, value = word.removeprefix("--").partition("=")
+            part, _, key = name.partition(".")
+            if part in parts:
+                if not equals:
+                    raise ValueError(f"expected settings such as --{part}.name=3; found {word}")
+                parts[part]["init_args"][key] = yaml.safe_load(value)
+        parts["data"]["init_args"] |= {"root": str(folder), "workers": 0}
+        return parser, parser.parse_object(parts)
+    except KeyError as error:
+        raise ValueError(f"{arm.config}: no {error.args[0]}: expected the config of a task") from None
+    except (TypeError, AttributeError, yaml.YAMLError, ArgumentError) as error:
+        raise ValueError(f"{arm.config}: {' '.join(str(error).split())}") from None
 
 
 def _write(out: Path, plan: Plan, rows: list[dict[str, Any]]) -> None:

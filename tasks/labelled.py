@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import lightning as L
 import torch
+from codomain.codecs.shards import tar_members
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -39,8 +39,8 @@ class Item(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The name without folders and suffixes: what decides on which side of the split it is."""
-        return Path(self.name).name.partition(".")[0]
+        """The name without folders and suffix, as `codomain encode --shards` writes it: what the split goes by."""
+        return Path(self.name).stem.replace(".", "_")
 
     def __str__(self) -> str:
         return self.name if self.name == str(self.path) else f"{self.path}: {self.name}"
@@ -232,8 +232,9 @@ def find(root: Path, suffixes: Container[str]) -> tuple[list[Item], list[str]]:
     """
     shards = [root] if root.suffix == ".tar" and root.is_file() else sorted(root.rglob("*.tar"))
     if shards:
-        return _in_shards(shards, suffixes)
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in suffixes)
+        return _in_shards(root, shards, suffixes)
+    fitting = (path for path in root.rglob("*") if path.suffix.lower() in suffixes)
+    paths = sorted(p for p in fitting if not any(part.startswith(".") for part in p.relative_to(root).parts))
     if not paths:
         raise ValueError(f"{root}: found no files to learn from ({_words(suffixes)}), and no shards")
     loose = [str(path) for path in paths if path.parent == root]
@@ -248,23 +249,20 @@ def find(root: Path, suffixes: Container[str]) -> tuple[list[Item], list[str]]:
     return items, classes
 
 
-def _in_shards(shards: Sequence[Path], suffixes: Container[str]) -> tuple[list[Item], list[str]]:
+def _in_shards(root: Path, shards: Sequence[Path], suffixes: Container[str]) -> tuple[list[Item], list[str]]:
     found: list[tuple[Item, str]] = []
     lacking: list[str] = []
     for shard in shards:
         labels, items = {}, []
-        try:
-            with tarfile.open(shard, "r:") as tar:
-                for member in tar:
-                    key, _, suffix = member.name.rpartition("/")[2].partition(".")
-                    key = f"{member.name.rpartition('/')[0]}/{key}"
-                    if suffix == "cls":
-                        file = tar.extractfile(member)
-                        labels[key] = "" if file is None else file.read(256).decode(errors="replace").strip()
-                    elif f".{suffix.lower()}" in suffixes:
-                        items.append((key, Item(shard, member.offset_data, member.size, member.name, -1)))
-        except tarfile.TarError as error:
-            raise ValueError(f"{shard}: {error}") from None
+        for tar, member in tar_members(shard):
+            folder, _, last = member.name.rpartition("/")
+            stem, _, suffix = last.partition(".")
+            key = f"{folder}/{stem}"
+            if suffix == "cls":
+                file = tar.extractfile(member)
+                labels[key] = "" if file is None else file.read(256).decode(errors="replace").strip()
+            elif f".{suffix.lower()}" in suffixes:
+                items.append((key, Item(shard, member.offset_data, member.size, member.name, -1)))
         found += [(item, labels[key]) for key, item in items if labels.get(key)]
         lacking += [str(item) for key, item in items if not labels.get(key)]
     if lacking:
@@ -274,6 +272,9 @@ def _in_shards(shards: Sequence[Path], suffixes: Container[str]) -> tuple[list[I
     named = _class_names(shards[0].parent)
     found = [(item, named.get(label, label)) for item, label in found]
     names = {label for _, label in found}
+    empty = sorted(set(named.values()) - names)
+    if empty and root.is_dir():
+        raise ValueError(f"{root}: no files ({_words(suffixes)}) in class {', '.join(empty)}")
     classes = sorted(names, key=(lambda name: (int(name), name)) if all(map(str.isdecimal, names)) else None)
     return [item._replace(label=classes.index(label)) for item, label in found], classes
 
@@ -305,9 +306,10 @@ def cut(x: Shaped[Tensor, s * _], window: Sequence[int], cell: int = 0) -> Shape
 
 
 def usual(sizes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Return the most frequent sides; of equally frequent ones the smallest."""
+    """Return the most frequent sides; of equally frequent ones those in the middle."""
     counts = Counter(sizes)
-    return max(sorted(counts), key=counts.__getitem__)
+    found = sorted(size for size, n in counts.items() if n == max(counts.values()))
+    return found[(len(found) - 1) // 2]
 
 
 def stream_seed(data: L.LightningDataModule, seed: int) -> int:

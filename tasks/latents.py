@@ -35,6 +35,7 @@ class Form(NamedTuple):
 
     model: str
     grid: tuple[int, ...]
+    sample_rate: int = 0  # Hz, of sound
 
 
 class Latents(Labelled):
@@ -155,11 +156,11 @@ def read_symbols(codec: Codec, data: bytes) -> tuple[Int32[Tensor, s * grid], in
     if codec.kind == "image":
         symbols, index = codec.read_symbols(data)
         return symbols[0], index
-    index = bitstream.read_header(data).quality
-    y = codec.read_latents(data)
-    if len(y) != 1:
-        raise BitstreamError(f"the file holds {len(y)} signals of {codec.channels} channels; expected one")
-    return codec.bottleneck.to_symbols(y, index)[0], index
+    file = bitstream.read(data)
+    layout = recording.layout_of(codec, file)
+    if layout.signals != 1:
+        raise BitstreamError(f"the file holds {layout.signals} signals of {codec.channels} channels; expected one")
+    return torch.cat(list(recording.symbols(layout, file, range(len(layout.regions)))), -1), file.header.quality
 
 
 def _check(items: list[Item]) -> tuple[dict[Item, Form], list[str]]:
@@ -176,15 +177,15 @@ def _check(items: list[Item]) -> tuple[dict[Item, Form], list[str]]:
             raise ValueError(f"{item}: holds video; expected images or sound")
         codec = load(model)
         if file.header.kind == "image":
-            grid = tuple(-(-n // codec.stride) for n in file.header.shape[::-1])
+            grid, rate = tuple(-(-n // codec.stride) for n in file.header.shape[::-1]), 0
         else:
             layout = recording.layout_of(codec, file)
-            grid = (layout.grid,)
+            grid, rate = (layout.grid,), layout.form.sample_rate
             if layout.signals > 1:
                 raise ValueError(
                     f"{item}: {layout.form.channels} channels, coded as {layout.signals} signals; expected one"
                 )
-        forms[item] = Form(model, grid)
+        forms[item] = Form(model, grid, 0 if codec.sample_rate else rate)
     return forms, damaged
 
 
@@ -197,4 +198,8 @@ def _one_model(forms: dict[Item, Form]) -> Codec:
         raise ValueError(f"expected files of one model; found {found}")
     if not by_model:
         raise ValueError("found no intact files")
+    by_rate = {form.sample_rate: item for item, form in forms.items()}
+    if len(by_rate) > 1:
+        found = ", ".join(f"{rate} Hz (such as {item})" for rate, item in sorted(by_rate.items()))
+        raise ValueError(f"expected files of one sample rate; found {found}")
     return load(next(iter(by_model)))

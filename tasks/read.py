@@ -104,11 +104,15 @@ class Read(Learner):
         return {"text": transcribe(self(x))[0]}
 
     def _loss(self, scores: Float[Tensor, "b t k"], texts: tuple[str, ...]) -> Tensor:
+        """CTC loss per character; a line too narrow for its text, which no steps could tell, counts as none."""
         labels = torch.cat([to_labels(text) for text in texts])
         lengths = torch.tensor([len(text) for text in texts])
         steps = torch.full_like(lengths, scores.shape[1])
         chances = scores.log_softmax(2).transpose(0, 1)
-        return F.ctc_loss(chances, labels.to(scores.device), steps, lengths, BLANK, "sum") / lengths.sum()
+        return (
+            F.ctc_loss(chances, labels.to(scores.device), steps, lengths, BLANK, "sum", zero_infinity=True)
+            / lengths.sum()
+        )
 
 
 def to_labels(text: str) -> Int[Tensor, " n"]:

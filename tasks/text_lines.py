@@ -3,7 +3,7 @@
     words --face, size--> ink --skew, blur--> on paper --noise--> pixels | shrunk pixels | latents of 4x, as files hold
 
 Nothing is read but fonts, and nothing is drawn twice: a seed tells what the words are, and how they look. Some faces
-are seen in validation alone.
+are seen in validation alone, though not their families.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class TextLines(L.LightningDataModule):
         batch_size: lines a step.
         workers: processes that draw, each other lines; 0 draws in this one.
         val_lines: lines of a validation.
-        val_share: share of the faces kept for it, chosen by a hash of their names.
+        val_share: share of the faces kept for it, chosen by a hash of their names: styles and weights of families that
+            may be in both parts.
         seed: of all that is drawn.
 
     Raises:

@@ -99,5 +99,8 @@ def train(configs: list[Path], data: Path, run: Path, resume: bool, overrides: l
 
 def _part(config: Path, part: str) -> dict[str, Any]:
     """What a config says of the model or the data."""
-    settings = yaml.safe_load(config.read_text()) or {}
+    try:
+        settings = yaml.safe_load(config.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{config}: no YAML: {' '.join(str(error).split())}") from None
     return settings.get(part) or {} if isinstance(settings, dict) else {}

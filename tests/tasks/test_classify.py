@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from codomain.codecs.cli import main
 from codomain.codecs.load import load
@@ -40,3 +43,22 @@ def test_tints_are_learnt_from_files(latents: Path, tmp_path: Path, capsys: pyte
     torch.save(checkpoint, tmp_path / "other.ckpt")
     assert main([*words[:6], str(tmp_path / "other"), *SMALL, f"--ckpt_path={tmp_path / 'other.ckpt'}"]) == 1
     assert "the checkpoint is of data {'codec': 'walloc-rgb-4x'" in capsys.readouterr().err
+
+
+def test_tones_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, pitch in (("high", 2000), ("low", 200)):
+        (tmp_path / "wav" / name).mkdir(parents=True)
+        for i in range(24):
+            t = np.arange(8000 + 300 * i) / 44100  # all lengths differ
+            wave = 0.3 * np.sin(2 * np.pi * pitch * (1 + i / 48) * t + i)
+            soundfile.write(tmp_path / "wav" / name / f"{name}.{i:03d}.wav", np.stack([wave, wave], 1), 44100)
+    assert main(["encode", str(tmp_path / "wav"), str(tmp_path / "cdm"), "--model", "walloc-stereo-5x"]) == 0
+    run = tmp_path / "run"
+    words = ["train", "--config", str(CONFIG), "--data", str(tmp_path / "cdm"), "--run", str(run), *SMALL]
+    assert main([*words, "--trainer.max_epochs=6"]) == 0
+    assert column(run, "val/accuracy")[-1] >= 0.9
+    capsys.readouterr()
+    for name in ("high", "low"):
+        path = tmp_path / "wav" / name / f"{name}.003.wav"
+        assert main(["predict", "--checkpoint", str(run / "model.ckpt"), str(path)]) == 0
+        assert json.loads(capsys.readouterr().out)["label"] == name

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from codomain.codecs.cli import main
-from codomain.tasks.compare import Arm, measure_input, prepare, read_plan
+from codomain.tasks.compare import Arm, compare, measure_input, prepare, read_plan
 from codomain.tasks.labelled import chance
 
 ROOT = Path(__file__).parents[2]
@@ -136,5 +138,39 @@ def test_bad_plans(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             read_plan(path)
-    with pytest.raises(ValueError, match="found no pictures"):
+    path.write_text("title: [")
+    with pytest.raises(ValueError, match=r"plan\.yaml: no plan of a comparison: while parsing"):
+        read_plan(path)
+    with pytest.raises(ValueError, match="no files that end in"):
         prepare(tmp_path, tmp_path / "data", None)
+
+
+def test_what_is_wrong_comes_before_anything_is_coded(pictures: Path, tmp_path: Path) -> None:
+    plan, out = read_plan(ROOT / "configs" / "compare" / "trashnet.yaml"), tmp_path / "out"
+    for data, words, message in (
+        (tmp_path / "none", [], "none: expected a folder"),
+        (pictures, ["--data.bach_size=4"], "bach_size"),
+        (pictures, ["--model.widht=3"], "widht"),
+        (pictures, ["--model.width"], "expected settings such as --model.name=3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare(plan, data, out, words)
+    codec = Arm("codec", ROOT / "configs" / "codecs" / "walloc_rgb_16x.yaml")
+    with pytest.raises(ValueError, match="expected the config of a task"):
+        compare(replace(plan, arms=(codec,)), pictures, out)
+    assert not out.exists()
+    with pytest.raises(ValueError, match=r"lies in .*, the data: choose another --out"):
+        compare(plan, pictures, pictures / "out")
+
+
+def test_data_of_a_comparison_stay(pictures: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(pictures, data)
+    shutil.copy(data / "fine" / "fine0.png", data / "fine" / "fine0.bmp")  # a name twice
+    assert len(list(prepare(data, tmp_path / "out", None).rglob("*.jpg"))) == 21
+    plan = replace(read_plan(ROOT / "configs" / "compare" / "trashnet.yaml"), arms=())
+    compare(plan, data, tmp_path / "out")
+    compare(plan, data, tmp_path / "out")
+    (data / "fine" / "fine1.png").unlink()
+    with pytest.raises(ValueError, match=r"compares other data than .* holds now"):
+        compare(plan, data, tmp_path / "out")

@@ -33,10 +33,11 @@ def test_shards_are_read_where_they_lie(tmp_path: Path, make_shard: Callable[...
     assert [(item.read(), item.label) for item in items] == [(b"one", 1), (b"two", 0), (b"three", 1)]
     assert str(items[0]) == f"{tmp_path / 'a.tar'}: x/1.cdm"
     assert find(tmp_path / "b.tar", {".cdm"}) == ([items[2]._replace(label=0)], ["10"])
+    make_shard(tmp_path / "c.tar", {f"{i}.{suffix}": str(i).encode() for i in range(9) for suffix in ("cdm", "cls")})
     (tmp_path / "dataset.json").write_text(json.dumps({"classes": [*"klmnopqrs", "dog", "cat"]}))
     items, classes = find(tmp_path, {".cdm"})
-    assert classes == ["cat", "dog"]
-    assert [item.label for item in items] == [0, 1, 0]
+    assert classes == ["cat", "dog", *"klmnopqrs"]
+    assert [item.label for item in items] == [0, 1, 0, *range(2, 11)]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,28 @@ def test_bad_shards(tmp_path: Path, make_shard: Callable[..., Path]) -> None:
     (tmp_path / "a.tar").write_bytes(b"no shard at all" * 100)
     with pytest.raises(ValueError, match=r"a\.tar: "):
         find(tmp_path, {".cdm"})
+    make_shard(tmp_path / "a.tar", {"1.cdm": b"one", "1.cls": b"0", "2.cdm": b"two", "2.cls": b"0"})
+    whole = (tmp_path / "a.tar").read_bytes()
+    for damaged in (whole[:2060] + b"?" + whole[2061:], whole[:2048], whole[:700]):  # a header, between two, within one
+        (tmp_path / "a.tar").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"a\.tar: damaged, or cut"):
+            find(tmp_path, {".cdm"})
+    (tmp_path / "a.tar").write_bytes(whole)
+    (tmp_path / "dataset.json").write_text(json.dumps({"classes": ["cat", "dog"]}))
+    with pytest.raises(ValueError, match=r"no files .* in class dog"):
+        find(tmp_path, {".cdm"})
+
+
+def test_the_split_goes_by_what_shards_are_written_with(tmp_path: Path, make_shard: Callable[..., Path]) -> None:
+    names = [f"blues.{i:05d}" for i in range(40)]
+    items, _ = find(tree(tmp_path / "loose", [f"blues/{name}.wav" for name in names]), {".wav"})
+    shard = make_shard(
+        tmp_path / "a.tar",
+        {f"blues/{name.replace('.', '_')}.{suffix}": b"0" for name in names for suffix in ("cdm", "cls")},
+    )
+    stored, _ = find(shard, {".cdm"})
+    assert [item.key for item in items] == [item.key for item in stored]
+    assert len({item.key for item in items}) == 40
 
 
 def test_windows() -> None:
@@ -74,6 +97,7 @@ def test_windows() -> None:
 def test_usual_and_spaced() -> None:
     assert usual([(4, 4), (2, 3), (2, 3)]) == (2, 3)
     assert usual([(4, 4), (2, 3)]) == (2, 3)
+    assert usual([(9,), (1,), (5,), (7,), (6,)]) == (6,)  # all differ: half of them are at least as long
     assert spaced(list("abcdef"), 3) == ["a", "c", "e"]
     assert spaced(list("ab"), 3) == ["a", "b"]
 

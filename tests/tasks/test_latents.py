@@ -10,8 +10,9 @@ import soundfile
 import torch
 from codomain.codecs.cli import main
 from codomain.codecs.load import load
-from codomain.tasks.latents import Latents
+from codomain.tasks.latents import Latents, read_symbols
 
+GOLDEN = Path(__file__).parents[1] / "data"
 VAL = 0.4  # both classes of the fixture have some
 
 
@@ -125,3 +126,21 @@ def test_sound(tmp_path: Path) -> None:
     assert (data.ndim, data.channels, data.whole) == (1, codec.latent_dim, (8192 // codec.stride,))
     raw = next(iter(data.train_dataloader()))
     assert data.to_signal(raw.x, raw.quality).shape == (2, codec.latent_dim, 8192 // codec.stride - 1)
+    high, rate = soundfile.read(tmp_path / "wav" / "high" / "high1.wav")
+    soundfile.write(tmp_path / "other.wav", high, rate // 2)
+    assert main(["encode", str(tmp_path / "other.wav"), str(tmp_path / "cdm" / "high"), *words[3:]]) == 0
+    with pytest.raises(ValueError, match=r"one sample rate; found 22050 Hz \(such as .*\), 44100 Hz"):
+        Latents(tmp_path / "cdm", batch_size=2, shift=1, val_share=VAL)
+
+
+@pytest.mark.parametrize("name", ["walloc-stereo-5x", "walloc-stereo-20x", "hificodec-speech-16k", "simvq-rgb"])
+def test_integers_are_those_of_the_file(name: str) -> None:
+    data, codec = (GOLDEN / f"golden_1_{name}.cdm").read_bytes(), load(name)
+    symbols, index = read_symbols(codec, data)
+    assert torch.equal(codec.bottleneck.from_symbols(symbols[None], index), codec.read_latents(data))
+
+
+def test_workers_decode_what_this_process_does(latents: Path) -> None:
+    data = [Latents(latents, batch_size=4, workers=n, val_share=VAL) for n in (0, 2)]
+    for x, y in zip(*(one.val_dataloader() for one in data), strict=True):
+        assert torch.equal(x.x, y.x) and x.quality == y.quality and torch.equal(x.label, y.label)
