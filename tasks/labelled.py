@@ -18,13 +18,13 @@ from typing import Any, NamedTuple, TypeVar
 import lightning as L
 import torch
 from codomain.codecs.shards import tar_members
+from codomain.tasks.learner import RANK
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 Thing = TypeVar("Thing")
 MIRRORED = {"none": (), "horizontal": (-1,), "both": (-1, -2)}  # axes of pictures
-RANK = 1_000_003  # from the seeds of a rank to those of the next
 STATISTICS = 512  # training signals, evenly spaced, that mean and deviation are counted on
 
 

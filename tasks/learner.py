@@ -11,6 +11,8 @@ from codomain.codecs.codec import Codec
 from codomain.tasks.isotropic import Isotropic
 from torch import Tensor
 
+RANK = 1_000_003  # from the seeds of a rank to those of the next
+
 
 class Learner(L.LightningModule):
     """A task on the tokens of one network.
@@ -57,6 +59,11 @@ class Learner(L.LightningModule):
     def answer(self, x: Tensor) -> dict[str, Any]:
         """Return what is found in one signal, of a task that finds words."""
         raise NotImplementedError
+
+    def on_fit_start(self) -> None:
+        """Let ranks differ in what they draw, as mirrors and gains: they begin with one seed, as their weights must."""
+        if self.global_rank:
+            torch.manual_seed(torch.initial_seed() + RANK * self.global_rank)
 
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then cosine to 0, step by step."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from codomain.tasks.learner import Learner
 from torch import nn
 
@@ -35,3 +36,28 @@ def test_the_network_is_of_the_shape_that_is_asked_for() -> None:
     assert (network.patch, network.width, len(network.blocks)) == (4, 8, 3)
     assert network.enter.weight.shape == (8, 5, 4, 4)
     assert Learner(width=8, depth=1).isotropic(5, ndim=1).enter.weight.shape == (8, 5, 2)
+
+
+def test_ranks_draw_numbers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, drawn = Learner(), []
+    with torch.random.fork_rng():
+        for rank in (0, 1, 2):
+            monkeypatch.setattr(Learner, "global_rank", rank)
+            torch.manual_seed(5)  # as `codomain train` does on every rank
+            module.on_fit_start()
+            drawn.append(torch.rand(()).item())
+        torch.manual_seed(5)
+        assert drawn[0] == torch.rand(()).item()
+    assert len(set(drawn)) == 3
+
+
+def test_checkpoints_say_what_they_are_of() -> None:
+    module, kept = Learner(patch=4, width=8), {}
+    module.about = {"channels": 3, "data": {"codec": "walloc-rgb-4x"}}
+    module.on_save_checkpoint(kept)
+    assert kept["task"]["name"] == "learner" and kept["task"]["shape"]["patch"] == 4
+    module.on_load_checkpoint(kept)
+    module.about = {"channels": 3, "data": {"codec": "walloc-rgb-16x"}}
+    for checkpoint in (kept, {}):
+        with pytest.raises(ValueError, match=r"the checkpoint is of .*; the data has"):
+            module.on_load_checkpoint(checkpoint)
