@@ -32,7 +32,6 @@ SUFFIXES = {".ttf", ".otf"}
 STARTS = [*"bcdfghjklmnpqrstvwxyz", "br", "ch", "cl", "dr", "fl", "gr", "pl", "qu", "sh", "st", "str", "th", "tr"]
 VOWELS = [*"aeiouaeio", "ea", "ou", "ai"]
 ENDS = ["", "", "", *"lmnrstx", "ck", "nd", "ng", "nt", "rs", "st"]
-X_HEIGHT = (5.0, 9.0)  # pixels
 MARGIN = 6  # pixels that begin and end of a line keep off the sides
 STATISTICS = 256  # lines that mean and deviation are counted on, and sizes of files
 
@@ -51,6 +50,14 @@ class Face(NamedTuple):
     x_height: float
 
 
+class Look(NamedTuple):
+    """How large lines are: height and width, least and most height of an x, pixels; and what they are shrunk by."""
+
+    size: tuple[int, int] = (24, 192)
+    x_height: tuple[float, float] = (5.0, 9.0)
+    shrink: int = 1
+
+
 class TextLines(L.LightningDataModule):
     """Batches of lines of text, `Lines`: pixels in [-1, 1], or latents.
 
@@ -63,6 +70,7 @@ class TextLines(L.LightningDataModule):
         quality: as of `Codec.encode`.
         shrink: how many times narrower and lower the pixels are, as Pillow's LANCZOS shrinks.
         height, width: of a line before that, pixels.
+        x_height: least and most of a small letter without ascender, pixels before that.
         batch_size: lines a step.
         workers: processes that draw, each other lines; 0 draws in this one.
         val_lines: lines of a validation.
@@ -71,7 +79,7 @@ class TextLines(L.LightningDataModule):
         seed: of all that is drawn.
 
     Raises:
-        ValueError: without faces for either part, for a model with shrunk pixels.
+        ValueError: without faces for either part, for a model with shrunk pixels, for type that does not fit.
     """
 
     def __init__(
@@ -82,6 +90,7 @@ class TextLines(L.LightningDataModule):
         shrink: int = 1,
         height: int = 24,
         width: int = 192,
+        x_height: tuple[float, float] = (5.0, 9.0),
         batch_size: int = 32,
         workers: int = 0,
         val_lines: int = 256,
@@ -91,8 +100,10 @@ class TextLines(L.LightningDataModule):
         super().__init__()
         if model is not None and shrink > 1:
             raise ValueError(f"pixels are shrunk, latents are not; found model={model} and shrink={shrink}")
+        if not 0 < x_height[0] <= x_height[1] <= height / 2:
+            raise ValueError(f"x_height is two numbers of pixels, up to {height / 2:g}; found {list(x_height)}")
         self.codec = None if model is None else load(model)
-        self.quality, self.shrink, self.size = quality, shrink, (height, width)
+        self.quality, self.look = quality, Look((height, width), x_height, shrink)
         self.batch_size, self.workers, self.val_lines, self.seed = batch_size, workers, val_lines, seed
         self.train_faces, self.val_faces = split(find_faces(root), val_share)
         if not self.train_faces or not self.val_faces:
@@ -108,11 +119,11 @@ class TextLines(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Lines]:
         """An endless stream; a resumed run sees other lines than its beginning did."""
         seed = stream_seed(self, self.seed)
-        return self._loader(_Stream(self.train_faces, self.size, self.shrink, seed))
+        return self._loader(_Stream(self.train_faces, self.look, seed))
 
     def val_dataloader(self) -> DataLoader[Lines]:
         """The same lines every time."""
-        return self._loader(_Fixed(self.val_faces, self.size, self.shrink, self.val_lines))
+        return self._loader(_Fixed(self.val_faces, self.look, self.val_lines))
 
     def on_after_batch_transfer(self, batch: Lines, dataloader_idx: int) -> Lines:
         """Make what the task is given, on the device."""
@@ -132,12 +143,13 @@ class TextLines(L.LightningDataModule):
 
     def describe(self) -> dict[str, Any]:
         """Return the height of a line, and the codec's name, digest and quality, or what pixels are shrunk by."""
-        coded = {"shrink": self.shrink} if self.codec is None else about_codec(self.codec) | {"quality": self.quality}
-        return {"height": self.size[0], **coded}
+        if self.codec is None:
+            return {"height": self.look.size[0], "shrink": self.look.shrink}
+        return {"height": self.look.size[0], "quality": self.quality, **about_codec(self.codec)}
 
     def stored(self, jpeg: int) -> Stored:
         """Return what a line is in a file: a `.cdm` file, or JPEG."""
-        lines = _Fixed(self.val_faces, self.size, self.shrink, STATISTICS)
+        lines = _Fixed(self.val_faces, self.look, STATISTICS)
         total = 0
         for i in range(STATISTICS):
             x, _ = lines[i]
@@ -146,7 +158,7 @@ class TextLines(L.LightningDataModule):
 
     def statistics(self) -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
         """Return the mean of each channel, and the deviation from it of all, of `STATISTICS` training lines."""
-        stream = iter(_Stream(self.train_faces, self.size, self.shrink, self.seed))
+        stream = iter(_Stream(self.train_faces, self.look, self.seed))
         x = self.to_signal(torch.stack([next(stream)[0] for _ in range(STATISTICS)])).movedim(1, 0).flatten(1)
         mean = x.mean(1)
         return mean, (x - mean[:, None]).square().mean().sqrt().clamp_min(1e-6)
@@ -162,25 +174,25 @@ class TextLines(L.LightningDataModule):
 
 
 class _Stream(IterableDataset[tuple[Tensor, str]]):
-    def __init__(self, faces: list[Face], size: tuple[int, int], shrink: int, seed: int) -> None:
-        self.faces, self.size, self.shrink, self.seed = faces, size, shrink, seed
+    def __init__(self, faces: list[Face], look: Look, seed: int) -> None:
+        self.faces, self.look, self.seed = faces, look, seed
 
     def __iter__(self) -> Iterator[tuple[Tensor, str]]:
         worker = get_worker_info()
         rng = Random(f"{self.seed} {worker.id if worker else 0}")
         while True:
-            yield draw_line(rng, self.faces, self.size, self.shrink)
+            yield draw_line(rng, self.faces, self.look)
 
 
 class _Fixed(Dataset[tuple[Tensor, str]]):
-    def __init__(self, faces: list[Face], size: tuple[int, int], shrink: int, n: int) -> None:
-        self.faces, self.size, self.shrink, self.n = faces, size, shrink, n
+    def __init__(self, faces: list[Face], look: Look, n: int) -> None:
+        self.faces, self.look, self.n = faces, look, n
 
     def __len__(self) -> int:
         return self.n
 
     def __getitem__(self, index: int) -> tuple[Tensor, str]:
-        return draw_line(Random(f"validation {index}"), self.faces, self.size, self.shrink)
+        return draw_line(Random(f"validation {index}"), self.faces, self.look)
 
 
 def find_faces(root: Path) -> list[Face]:
@@ -225,19 +237,16 @@ def word(rng: Random) -> str:
     return text + (rng.choice(".,:;!?'") if rng.random() < 0.15 else "")
 
 
-def draw_line(
-    rng: Random, faces: Sequence[Face], size: tuple[int, int], shrink: int = 1
-) -> tuple[UInt8[Tensor, "3 h w"], str]:
+def draw_line(rng: Random, faces: Sequence[Face], look: Look) -> tuple[UInt8[Tensor, "3 h w"], str]:
     """Return a line and its text, which fills 60 to 100 % of the width.
 
     Args:
         rng: of all choices.
         faces: one of which is drawn.
-        size: height and width, pixels.
-        shrink: as of `TextLines`.
+        look: of the line.
     """
-    height, width = size
-    face, x_height = rng.choice(faces), rng.uniform(*X_HEIGHT)
+    height, width = look.size
+    face, x_height = rng.choice(faces), rng.uniform(*look.x_height)
     font = _font(face.path, round(4 * x_height / face.x_height) / 4)
     room = (width - 2 * MARGIN) * rng.uniform(0.6, 1)
     text = ""
@@ -253,7 +262,7 @@ def draw_line(
     ImageDraw.Draw(ink).text((left, baseline), text, 255, font, anchor="ls")
     ink = ink.rotate(rng.uniform(-0.8, 0.8), Image.Resampling.BILINEAR)
     ink = ink.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.5)))
-    return _shrunk(Image.fromarray(_print(ink, rng)), shrink), text
+    return _shrunk(Image.fromarray(_print(ink, rng)), look.shrink), text
 
 
 def to_height(picture: UInt8[Tensor, "3 h w"], height: int, shrink: int = 1) -> UInt8[Tensor, "3 _h _w"]:

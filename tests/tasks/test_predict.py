@@ -17,7 +17,7 @@ from codomain.tasks.learner import Learner
 from codomain.tasks.predict import from_checkpoint
 from codomain.tasks.read import Read, transcribe
 from codomain.tasks.separate import Separate
-from codomain.tasks.text_lines import ALPHABET, TextLines, draw_line, to_height
+from codomain.tasks.text_lines import ALPHABET, Look, TextLines, draw_line, to_height
 from PIL import Image
 
 
@@ -96,13 +96,13 @@ def test_lines_are_read(name: str | None, fonts: Path, tmp_path: Path, capsys: p
     module.mean, module.deviation = data.statistics()
     torch.nn.init.normal_(module.head.weight)  # so that it says something
     made = save(tmp_path / "x.ckpt", module)
-    x, _ = draw_line(Random(1), data.train_faces, (24, 192))
+    x, _ = draw_line(Random(1), data.train_faces, Look())
     line, high = tmp_path / "line.png", tmp_path / "high.png"
     Image.fromarray(x.permute(1, 2, 0).numpy()).save(line)
     Image.fromarray(x.permute(1, 2, 0).numpy()).resize((384, 48)).save(high)
     assert main(["predict", "--checkpoint", str(made), str(line), str(high)]) == 0
     rows = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-    y = data.to_signal(to_height(x, 24, data.shrink)[None])
+    y = data.to_signal(to_height(x, 24, data.look.shrink)[None])
     assert rows[0] == {"file": str(line), "text": transcribe(module(y))[0]} and len(rows[0]["text"]) > 5
     assert set(rows[1]) == {"file", "text"}
     assert main(["predict", "--checkpoint", str(made), str(line), "--out", str(tmp_path / "out")]) == 1

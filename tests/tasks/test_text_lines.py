@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from codomain.codecs.load import load
-from codomain.tasks.text_lines import ALPHABET, STATISTICS, Face, TextLines, draw_line, find_faces, split, word
+from codomain.tasks.text_lines import ALPHABET, STATISTICS, Face, Look, TextLines, draw_line, find_faces, split, word
 
 
 def test_faces_are_split_by_name(fonts: Path) -> None:
@@ -29,16 +29,18 @@ def test_words_are_of_the_alphabet() -> None:
 
 def test_lines_are_drawn_once(fonts: Path) -> None:
     faces = find_faces(fonts)
-    x, text = draw_line(Random(1), faces, (24, 192))
-    again, same = draw_line(Random(1), faces, (24, 192))
+    x, text = draw_line(Random(1), faces, Look())
+    again, same = draw_line(Random(1), faces, Look())
     assert x.shape == (3, 24, 192) and torch.equal(x, again) and text == same
-    other, another = draw_line(Random(2), faces, (24, 192))
+    other, another = draw_line(Random(2), faces, Look())
     assert not torch.equal(x, other) and text != another
     for i in range(20):  # ink in the middle, paper at the sides
-        ink = draw_line(Random(i), faces, (24, 192))[0].float().mean(0)
+        ink = draw_line(Random(i), faces, Look())[0].float().mean(0)
         away = (ink - ink.median()).abs()
         assert away[4:20, 6:-6].amax() > 3 * away[:, :3].mean() + 20
-    small, same = draw_line(Random(1), faces, (24, 192), 2)
+    fine, coarse = (draw_line(Random(1), faces, Look(x_height=(n, n)))[1] for n in (4.0, 8.0))
+    assert len(fine) > 1.5 * len(coarse) > 10
+    small, same = draw_line(Random(1), faces, Look(shrink=2))
     assert same == text and small.shape == (3, 12, 96)
     assert torch.allclose(small.float().mean((1, 2)), x.float().mean((1, 2)), atol=1)
 
@@ -77,6 +79,8 @@ def test_bad_fonts(fonts: Path, tmp_path: Path) -> None:
     assert [Path(face.path).stem for face in find_faces(tmp_path)] == ["DejaVuSans"]
     with pytest.raises(ValueError, match=r"found 1 fonts .* some for validation"):
         TextLines(tmp_path)
+    with pytest.raises(ValueError, match=r"x_height is two numbers of pixels, up to 12; found \[9.0, 13.0\]"):
+        TextLines(fonts, x_height=(9.0, 13.0))
     with pytest.raises(ValueError, match="pixels are shrunk"):
         TextLines(fonts, model="walloc-rgb-4x", shrink=2)
 
