@@ -234,12 +234,12 @@ def make_parser(runs: Mapping[str, Callable[[argparse.Namespace], int]]) -> argp
     sub = command(
         "predict",
         "label, read, colour or separate files by a trained task",
-        "`.cdm` files by their latents, images and sound coded in memory first; one JSON object per file. Labels and "
-        "texts of lines are in it; coloured pictures and stems are written to --out.",
+        "`.cdm` files by their latents, images and sound coded in memory first; one JSON object per file. Labels, and "
+        "texts of lines, are in it; coloured pictures, PNG, and stems, a folder of FLAC for each song, go to --out.",
     )
     sub.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="model.ckpt of a run")
     sub.add_argument("input", type=Path, metavar="PATH", nargs="+", help="files or folders")
-    sub.add_argument("--out", type=Path, metavar="DIR", help="folder of the pictures or the sound that are found")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="of tasks that colour or separate: a folder")
     sub.add_argument("-f", "--force", action="store_true", help="replace existing files there")
     sub.set_defaults(json=True)
     sub = command("bench", "measure speed, side by side with what is installed")

@@ -319,8 +319,9 @@ def _predict(arguments: argparse.Namespace) -> int:
         if arguments.out is not None:
             raise ValueError(f"{arguments.checkpoint} finds words, which are printed: no --out")
         return inspect(arguments, lambda data: look(data).words, suffixes)
-    if arguments.out is None:
+    if arguments.out is None or arguments.out == files.STREAM or arguments.out.is_file():
         raise ValueError(f"{arguments.checkpoint} finds pictures or sound: --out names a folder for them")
+    arguments.out.mkdir(parents=True, exist_ok=True)
 
     def one(source: Path, target: Path, bar: Bar) -> dict[str, Any]:
         paths = look.paths(target)
@@ -331,13 +332,18 @@ def _predict(arguments: argparse.Namespace) -> int:
             files.write(path, data, arguments.force)
         return found.words
 
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    pairs = [
-        (source, arguments.out / f"stdin{look.suffix}" if target == arguments.out else target)
-        for name in arguments.input
-        for source, target in files.jobs(name, arguments.out, suffixes, look.suffix)
-    ]
-    return each(arguments, pairs, one)
+    failed, pairs = 0, list[tuple[Path, Path]]()
+    for name in arguments.input:
+        try:
+            for source, target in files.jobs(name, arguments.out, suffixes, look.suffix):
+                pairs.append((source, arguments.out / f"stdin{look.suffix}" if source == files.STREAM else target))
+        except ValueError as error:
+            failed += complain(error)
+    sources: dict[Path, Path] = {}
+    for source, target in pairs:
+        if sources.setdefault(target, source) != source:
+            raise ValueError(f"{sources[target]} and {source} would both be written to {target}: give another --out")
+    return max(failed, each(arguments, pairs, one))
 
 
 def _bench(arguments: argparse.Namespace) -> int:

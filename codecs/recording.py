@@ -162,6 +162,14 @@ def _depend_on(latent: Float[Tensor, "1 d 1"], y: Float[Tensor, "s d n"], codec:
     return F.max_pool1d(others, 2 * codec.synthesis_halo + 1, 1, codec.synthesis_halo) == 0
 
 
+def silent_samples(codec: Codec, y: Float[Tensor, "s d n"], index: int) -> Bool[Tensor, "s 1 t"]:
+    """Return which samples depend on silence alone: what `decompress` makes zeros in a file of the flag."""
+    latent = _silence(codec, index)
+    if latent is None:
+        return torch.zeros(len(y), 1, y.shape[-1] * codec.stride, dtype=torch.bool, device=y.device)
+    return _depend_on(latent, y, codec).repeat_interleave(codec.stride, -1)
+
+
 def _symbols(
     layout: Layout, blocks: Iterable[Float[np.ndarray, "c _"]], index: int
 ) -> Iterator[Int32[Tensor, "s d _"]]:

@@ -144,19 +144,21 @@ def compare(plan: Plan, source: Path, out: Path, overrides: Sequence[str] = ()) 
 
 
 def _claim(out: Path, source: Path) -> None:
-    """Keep in ``out`` what the data are: names and sizes of the files.
+    """Keep in ``out`` what the data are: names and sizes of the files. Coded ones of other data are removed.
 
     Raises:
-        ValueError: if it is of others.
+        ValueError: if there are finished runs of other data.
     """
     found = hashlib.sha256()
     for path in sorted(path for path in source.rglob("*") if path.is_file()):
         found.update(f"{path.relative_to(source).as_posix()} {path.stat().st_size}\n".encode())
     kept, digest = out / "data.sha256", found.hexdigest()
-    if kept.exists() and kept.read_text().strip() != digest:
+    if kept.exists() and kept.read_text().strip() == digest:
+        return
+    if any(out.glob("runs/*/result.json")):
         raise ValueError(f"{out} compares other data than {source} holds now: choose another --out")
-    if not kept.exists():
-        files.write(kept, f"{digest}\n".encode(), False)
+    shutil.rmtree(out / "data", ignore_errors=True)
+    files.write(kept, f"{digest}\n".encode(), True)
 
 
 def prepare(source: Path, out: Path, model: str | None, jpeg: int | None = 90) -> Path:

@@ -78,7 +78,7 @@ class Labelled(L.LightningDataModule):
     """Batches of signals with labels; subclasses read a signal, and make it floats on the device.
 
     The split is by a hash of the name without its suffix: it does not change when files are added, and is the same for
-    the pictures that `.cdm` files were made of.
+    the pictures that `.cdm` files were made of, unless two of a folder differ in their suffixes alone.
 
     Args:
         items, classes: of `find`.

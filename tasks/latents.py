@@ -35,7 +35,7 @@ class Form(NamedTuple):
 
     model: str
     grid: tuple[int, ...]
-    sample_rate: int = 0  # Hz, of sound
+    sample_rate: int = 0  # Hz, of sound that the codec takes at any
 
 
 class Latents(Labelled):
@@ -83,7 +83,7 @@ class Latents(Labelled):
                 raise ValueError(f"{len(self.damaged)} of {len(items)} files are damaged: {text}")
             rank_zero_warn(f"left out {len(self.damaged)} of {len(items)} files, damaged: {text}")
         items = [item for item in items if item in forms]
-        self.codec = _one_model(forms)
+        self.codec, self.sample_rate = _one_model(forms)
         whole = usual([form.grid for form in forms.values()])
         if not 0 <= shift < min(whole):
             raise ValueError(f"shift is at least 0 and shorter than the grid, {whole}; found {shift}")
@@ -129,8 +129,8 @@ class Latents(Labelled):
         return scaled(self.scaler.to(x.device), x, quality)
 
     def describe(self) -> dict[str, Any]:
-        """Return the codec's name and digest."""
-        return about_codec(self.codec)
+        """Return the codec's name and digest, and the sample rate of sound that the codec takes at any."""
+        return about_codec(self.codec) | ({"sample_rate": self.sample_rate} if self.sample_rate else {})
 
     @torch.inference_mode()
     def _pictures(self) -> Iterator[Float[Tensor, "1 c h w"]]:
@@ -189,7 +189,7 @@ def _check(items: list[Item]) -> tuple[dict[Item, Form], list[str]]:
     return forms, damaged
 
 
-def _one_model(forms: dict[Item, Form]) -> Codec:
+def _one_model(forms: dict[Item, Form]) -> tuple[Codec, int]:
     by_model: dict[str, list[Item]] = {}
     for item, form in forms.items():
         by_model.setdefault(form.model, []).append(item)
@@ -202,4 +202,4 @@ def _one_model(forms: dict[Item, Form]) -> Codec:
     if len(by_rate) > 1:
         found = ", ".join(f"{rate} Hz (such as {item})" for rate, item in sorted(by_rate.items()))
         raise ValueError(f"expected files of one sample rate; found {found}")
-    return load(next(iter(by_model)))
+    return load(next(iter(by_model))), next(iter(by_rate))

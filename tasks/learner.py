@@ -38,7 +38,7 @@ class Learner(L.LightningModule):
         warmup: float = 0.05,
     ) -> None:
         super().__init__()
-        self.shape = {
+        self.shape: dict[str, Any] = {
             "patch": patch, "width": width, "depth": depth, "kernel": kernel, "expand": expand, "drop": drop
         }  # fmt: skip
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
@@ -52,9 +52,14 @@ class Learner(L.LightningModule):
         """
         raise NotImplementedError
 
+    @property
+    def reach(self) -> int:
+        """Positions before and behind a patch that what is found in it depends on, whole patches."""
+        return int(self.shape["depth"] * (self.shape["kernel"] // 2) * self.shape["patch"])
+
     def isotropic(self, channels: int, ndim: int = 2) -> Isotropic:
         """Return the network, for inputs of so many channels and axes."""
-        return Isotropic(channels, ndim=ndim, **self.shape)  # type: ignore[arg-type]
+        return Isotropic(channels, ndim=ndim, **self.shape)
 
     def answer(self, x: Tensor) -> dict[str, Any]:
         """Return what is found in one signal, of a task that finds words."""

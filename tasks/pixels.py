@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from codomain.codecs import media
 from codomain.tasks.labelled import MIRRORED, Labelled, Stored, find, usual
 from codomain.tasks.photographs import SUFFIXES
 from jaxtyping import Float, Shaped, UInt8
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 CELL = 8  # pixels between the places of windows: a latent of an image
@@ -60,8 +61,9 @@ class Pixels(Labelled):
         for item in items:
             try:
                 sizes.append(_size(item.read()))
-            except OSError as error:
-                raise ValueError(f"{item}: {error}") from None
+            except media.UNREADABLE as error:
+                known = not isinstance(error, UnidentifiedImageError)
+                raise ValueError(f"{item}: {error if known else 'not an image that can be read'}") from None
         whole = usual(sizes)
         if shift % CELL or not 0 <= shift < min(whole):
             raise ValueError(f"shift is a multiple of {CELL}, shorter than the sides, {whole}; found {shift}")
@@ -110,20 +112,25 @@ def to_jpeg(picture: UInt8[Tensor, "c h w"], quality: int = JPEG) -> bytes:
 
 
 def read_picture(data: bytes, shrink: int = 1) -> UInt8[Tensor, "3 h w"]:
-    """Return an upright picture; a shrunk one filtered as Pillow does.
+    """Return an upright picture in 8 bits, on white where it is transparent; a shrunk one filtered as Pillow does.
 
     Raises:
         ValueError: if the bytes are no picture.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            rgb = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError) as error:
-        raise ValueError(" ".join(str(error).split())) from None
+    picture = media.read_image(data)
+    pixels = picture.pixels.numpy()
+    if picture.alpha is not None:
+        white = 2**picture.depth - 1
+        cover = picture.alpha.astype(np.float64) / white
+        pixels = np.rint(white + (pixels - float(white)) * cover).astype(pixels.dtype)
+    if picture.depth > 8:
+        pixels = media.to_8_bits(pixels)
     if shrink > 1:
-        width, height = (max(1, n // shrink) for n in rgb.size)
-        rgb = rgb.resize((width, height), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1).contiguous()
+        _, height, width = pixels.shape
+        size = max(1, width // shrink), max(1, height // shrink)
+        small = Image.fromarray(pixels.transpose(1, 2, 0)).resize(size, Image.Resampling.LANCZOS)
+        pixels = np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
+    return torch.from_numpy(pixels)
 
 
 def _size(data: bytes) -> tuple[int, int]:

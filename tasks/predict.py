@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from codomain.codecs import bitstream, files, media, recording, sound
 from codomain.codecs.bitstream import Flag
+from codomain.codecs.codec import Codec
 from codomain.codecs.coder import BitstreamError
 from codomain.codecs.load import index, load, name_of
 from codomain.tasks.classify import Classify
@@ -32,6 +34,7 @@ from codomain.tasks.text_lines import to_height
 from jaxtyping import Float
 from torch import Tensor
 
+PIECE = 4096  # cells of a song that are separated at once
 TASKS: dict[str, type[Learner]] = {"classify": Classify, "read": Read, "colorize": Colorize, "separate": Separate}
 
 
@@ -96,20 +99,20 @@ class Predictor:
             x = read_picture(data, self.data.get("shrink", 1))[None].float() / 127.5 - 1
         elif self._is_coded(data):
             x = self._latents(data)
+        elif self.codec.kind == "image":
+            x = self._latents(files.encode_picture(data, self.codec)[0])
         else:
-            encode = files.encode_sound if self.codec.kind == "sound" else files.encode_picture
-            x = self._latents(encode(data, self.codec)[0])
+            x = self._latents(self._encode(data, self.codec))
         return Found(self.module.answer(x), [])
 
     def _read(self, data: bytes) -> Found:
         if self._is_coded(data):
             return Found(self.module.answer(self._latents(data)), [])
         line = to_height(read_picture(data), self.data["height"], self.data.get("shrink", 1))
-        x = (
-            line[None].float() / 127.5 - 1
-            if self.codec is None
-            else self.codec.encode(line[None], self.data["quality"])
-        )
+        if self.codec is None:
+            x = line[None].float() / 127.5 - 1
+        else:
+            x = self.codec.encode(line[None], self.data["quality"])
         return Found(self.module.answer(x), [])
 
     def _colorize(self, data: bytes) -> Found:
@@ -128,20 +131,7 @@ class Predictor:
         return Found({"width": width, "height": height}, [media.write_image(media.Picture(pixels), "PNG")])
 
     def _separate(self, data: bytes) -> Found:
-        if self.codec is None:
-            x, form = self._samples(data)
-            cell = self.data["cell"]
-            x = mdct(torch.nn.functional.pad(x, (0, -x.shape[-1] % cell)), cell)
-            sounds = [inverse_mdct(y, cell)[0] for y in self.module(x).unbind(1)]
-        else:
-            coded = data if self._is_coded(data) else files.encode_sound(data, self.codec)[0]
-            header = bitstream.read_header(coded)
-            form, quality = recording.form_of(header), None
-            self._check_form(form, self.codec.channels, self.codec.sample_rate or form.sample_rate)
-            if self.codec.bottleneck.has_rates:
-                quality = header.quality / 4
-            y = self.module(self._latents(coded))
-            sounds = [self.codec.decode(part, quality=quality)[0] for part in y.unbind(1)]
+        sounds, form = self._stems_of_samples(data) if self.codec is None else self._stems_of_latents(data, self.codec)
         written = []
         for x in sounds:
             out = io.BytesIO()
@@ -149,14 +139,43 @@ class Predictor:
             written.append(out.getvalue())
         return Found({"stems": self.module.about["stems"]}, written)
 
-    def _samples(self, data: bytes) -> tuple[Float[Tensor, "1 c t"], sound.Format]:
-        """Return a whole recording."""
+    def _stems_of_samples(self, data: bytes) -> tuple[Iterator[Float[Tensor, "c t"]], sound.Format]:
         with sound.Reader(data) as reader:
-            form = reader.format
-            self._check_form(form, self.data["channels"], self.data["sample_rate"])
-            return torch.from_numpy(np.concatenate(list(reader.blocks()), 1))[None], form
+            form, cell = reader.format, self.data["cell"]
+            self._check_form(form, self.data["channels"])
+            x = torch.from_numpy(np.concatenate(list(reader.blocks()), 1))[None]
+        y = self._in_pieces(mdct(F.pad(x, (0, -x.shape[-1] % cell)), cell))
+        return (inverse_mdct(part, cell)[0] for part in y.unbind(1)), form
 
-    def _check_form(self, form: sound.Format, channels: int, sample_rate: int) -> None:
+    def _stems_of_latents(self, data: bytes, codec: Codec) -> tuple[Iterator[Float[Tensor, "c t"]], sound.Format]:
+        coded = data if self._is_coded(data) else self._encode(data, codec)
+        header = bitstream.read_header(coded)
+        form, quality = recording.form_of(header), header.quality / 4 if codec.bottleneck.has_rates else None
+        self._check_form(form, codec.channels)
+        x = self._latents(coded)
+        sounds = (codec.decode(part, quality=quality)[0] for part in self._in_pieces(x).unbind(1))
+        if Flag.SILENCE in header.flags:
+            silent = recording.silent_samples(codec, x, header.quality)[0]
+            sounds = (part.masked_fill(silent, 0) for part in sounds)
+        return sounds, form
+
+    def _in_pieces(self, x: Float[Tensor, "1 d n"]) -> Float[Tensor, "1 k d n"]:
+        """Return what the network finds; what it holds meanwhile does not grow with the length."""
+        reach, parts = self.module.reach, []
+        piece = -(-PIECE // self.module.shape["patch"]) * self.module.shape["patch"]
+        for start in range(0, x.shape[2], piece):
+            first = max(0, start - reach)
+            found: Tensor = self.module(x[..., first : start + piece + reach])
+            parts.append(found[..., start - first : start - first + piece])
+        return torch.cat(parts, 3)
+
+    def _encode(self, data: bytes, codec: Codec) -> bytes:
+        with sound.Reader(data) as reader:
+            self._check_form(reader.format, codec.channels)
+        return files.encode_sound(data, codec)[0]
+
+    def _check_form(self, form: sound.Format, channels: int) -> None:
+        sample_rate = self.data.get("sample_rate", form.sample_rate)  # a codec of one rate resamples
         if (form.channels, form.sample_rate) != (channels, sample_rate):
             raise ValueError(
                 f"{form.channels} channels at {form.sample_rate} Hz; "
@@ -168,10 +187,10 @@ class Predictor:
 
     def _latents(self, data: bytes) -> Float[Tensor, "1 d *grid"]:
         assert self.codec is not None  # or no coded bytes come here
-        y = self.codec.read_latents(data)
-        if len(y) != 1:
-            raise ValueError(f"holds {len(y)} signals of {self.codec.channels} channels; expected one")
-        return y
+        header = bitstream.read_header(data)
+        if header.kind == "sound":
+            self._check_form(recording.form_of(header), self.codec.channels)
+        return self.codec.read_latents(data)
 
 
 def from_checkpoint(path: Path) -> Learner:
@@ -184,12 +203,14 @@ def from_checkpoint(path: Path) -> Learner:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         task = checkpoint["task"]
         if task["name"] not in TASKS:
-            raise ValueError(f"{path}: a checkpoint of the task {task['name']}; expected one of {', '.join(TASKS)}")
+            raise ValueError(f"a checkpoint of the task {task['name']}; expected one of {', '.join(TASKS)}")
         module = TASKS[task["name"]](**task["shape"])
-        module.build(task["about"])
+        module.build(task["about"] | {"data": dict(task["about"]["data"])})
         module.load_state_dict(checkpoint["state_dict"])
     except OSError:
         raise
-    except (KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: no checkpoint of a task ({type(error).__name__})") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return module.eval().requires_grad_(False)

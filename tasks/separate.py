@@ -19,6 +19,7 @@ Source: of the loss, Wisdom et al., "What's all the fuss about free universal so
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,7 +46,14 @@ class Separate(Learner):
     scores: Tensor
 
     def build(self, about: dict[str, Any]) -> None:
-        """Make the network, about channels and stems; at first it masks by the shares, which are equal."""
+        """Make the network, about channels and stems; at first it masks by the shares, which are equal.
+
+        Raises:
+            ValueError: for a name of a stem that is none of a file.
+        """
+        for name in about["stems"]:
+            if Path(name).name != name:
+                raise ValueError(f"a stem named {name!r}; expected a file name")
         self.about = about
         channels, stems = about["channels"], len(about["stems"])
         self.network = self.isotropic(2 * channels, ndim=1)

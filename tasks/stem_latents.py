@@ -70,6 +70,7 @@ class StemLatents(Stems):
             seed=seed,
         )
         self.channels, self.cell = self.codec.latent_dim, self.codec.stride
+        self.sample_rate = next(iter(self.layouts.values())).form.sample_rate
         self.codec.bottleneck.tables()  # workers inherit them
         self.scaler = copy.deepcopy(self.codec.bottleneck)  # the workers keep theirs where it is
         self.room, self.kept = (memory_mb << 20) // max(1, workers), dict[tuple[Path, int], Tensor]()
@@ -100,8 +101,8 @@ class StemLatents(Stems):
         return torch.cat([codec.decode(one[None], quality=rate) for one, rate in zip(y, rates, strict=True)])
 
     def describe(self) -> dict[str, Any]:
-        """Return the codec's name and digest."""
-        return about_codec(self.codec)
+        """Return the codec's name and digest, and the sample rate of the songs."""
+        return about_codec(self.codec) | {"sample_rate": self.sample_rate}
 
     def _region(self, path: Path, i: int) -> Shaped[Tensor, "s _"]:
         """The integers of a chunk, from memory if they are kept; 16 bits hold nearly all of them."""

@@ -167,10 +167,15 @@ def test_data_of_a_comparison_stay(pictures: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(pictures, data)
     shutil.copy(data / "fine" / "fine0.png", data / "fine" / "fine0.bmp")  # a name twice
-    assert len(list(prepare(data, tmp_path / "out", None).rglob("*.jpg"))) == 21
+    assert len(list(prepare(data, tmp_path / "out" / "data", None).rglob("*.jpg"))) == 21
     plan = replace(read_plan(ROOT / "configs" / "compare" / "trashnet.yaml"), arms=())
     compare(plan, data, tmp_path / "out")
     compare(plan, data, tmp_path / "out")
     (data / "fine" / "fine1.png").unlink()
+    compare(plan, data, tmp_path / "out")  # nothing was learnt as yet
+    assert not (tmp_path / "out" / "data").exists()
+    (tmp_path / "out" / "runs" / "x").mkdir(parents=True)
+    (tmp_path / "out" / "runs" / "x" / "result.json").write_text("{}")
+    (data / "fine" / "fine2.png").unlink()
     with pytest.raises(ValueError, match=r"compares other data than .* holds now"):
         compare(plan, data, tmp_path / "out")

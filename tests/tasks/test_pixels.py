@@ -45,9 +45,22 @@ def test_bad_input(pictures: Path, tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"1\.png: cannot identify"):
+    with pytest.raises(ValueError, match=r"1\.png: not an image that can be read"):
         Pixels(tmp_path)
-    with pytest.raises(ValueError, match="cannot identify"):
+    with pytest.raises(ValueError, match="not an image that can be read"):
         read_picture(b"no picture")
     with pytest.raises(ValueError, match="multiple of 8"):
         Pixels(pictures, shift=12, val_share=0.4)
+
+
+def test_deep_and_transparent_pictures(tmp_path: Path) -> None:
+    path, ramp = tmp_path / "x.png", np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(4, 0)
+    Image.fromarray(ramp).save(path)
+    found = read_picture(path.read_bytes()).float()
+    assert torch.allclose(found, torch.from_numpy(ramp / 257.0).float().expand(3, -1, -1), atol=1)
+    ink = np.zeros((4, 4, 4), np.uint8)  # black letters on nothing
+    ink[1, 1:3, 3] = 255, 128
+    Image.fromarray(ink).save(path)
+    found = read_picture(path.read_bytes())
+    assert found[:, 1, 1].tolist() == [0, 0, 0] and found[:, 1, 2].tolist() == [127] * 3
+    assert found[:, 0].eq(255).all()

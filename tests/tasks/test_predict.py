@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,11 +16,13 @@ from codomain.codecs.load import load
 from codomain.tasks.classify import Classify
 from codomain.tasks.colorize import Colorize
 from codomain.tasks.learner import Learner
-from codomain.tasks.predict import from_checkpoint
+from codomain.tasks.predict import Predictor, from_checkpoint
 from codomain.tasks.read import Read, transcribe
 from codomain.tasks.separate import Separate
 from codomain.tasks.text_lines import ALPHABET, Look, TextLines, draw_line, to_height
 from PIL import Image
+
+QUALITY = 30.0  # not the default
 
 
 def save(path: Path, module: Learner) -> Path:
@@ -37,7 +41,8 @@ def checkpoint(path: Path, channels: int, data: dict[str, Any]) -> Path:
 
 def about(name: str) -> dict[str, Any]:
     codec = load(name)
-    return {"codec": codec.name, "digest": codec.digest.hex(), "quality": 50.0}
+    found = {"codec": codec.name, "digest": codec.digest.hex()}
+    return found | ({"sample_rate": 44100} if codec.kind == "sound" else {"quality": QUALITY})
 
 
 def test_files_and_pictures(latents: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +94,7 @@ def test_what_is_no_checkpoint_of_a_task(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["walloc-rgb-4x", None])
 def test_lines_are_read(name: str | None, fonts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = TextLines(fonts, model=name, quality=50.0, shrink=1 if name else 2)
+    data = TextLines(fonts, model=name, quality=QUALITY, shrink=1 if name else 2)
     module = Read(patch=1 if name else 4, width=16, depth=1)
     alphabet = {"steps": 4, "alphabet": ALPHABET}
     module.build({"channels": data.channels, "rows": data.grid[0], **alphabet, "data": data.describe()})
@@ -109,7 +114,7 @@ def test_lines_are_read(name: str | None, fonts: Path, tmp_path: Path, capsys: p
     assert "finds words, which are printed" in capsys.readouterr().err
     if name:
         coded = load(name)
-        (tmp_path / "line.cdm").write_bytes(coded.compress(x[None], quality=50.0))
+        (tmp_path / "line.cdm").write_bytes(coded.compress(x[None], quality=QUALITY))
         (tmp_path / "high.cdm").write_bytes(coded.compress(torch.zeros(1, 3, 48, 64)))
         assert main(["predict", "--checkpoint", str(made), str(tmp_path / "line.cdm"), str(tmp_path / "high.cdm")]) == 1
         out, err = capsys.readouterr()
@@ -146,7 +151,7 @@ def test_grey_pictures_get_colours(
         assert np.abs(found[..., 2] - grey).max() <= 1
         return
     for path in (tmp_path / "grey.png", source):
-        assert main(["encode", str(path), str(tmp_path), "--model", name, "--quality", "50"]) == 0
+        assert main(["encode", str(path), str(tmp_path), "--model", name, "--quality", str(QUALITY)]) == 0
     capsys.readouterr()
     files = [str(tmp_path / "grey.cdm"), str(tmp_path / "fine0.cdm")]
     assert main([*words[:3], *files, "--out", str(tmp_path / "coded")]) == 1
@@ -184,6 +189,47 @@ def test_stems_are_written(
         assert 10 * np.log10((x**2).mean() / (error**2).mean()) > 5
     assert main(words) == 1
     assert "--force replaces it" in capsys.readouterr().err
-    soundfile.write(tmp_path / "mono.wav", x[:, 0], 22050)
-    assert main([*words[:3], str(tmp_path / "mono.wav"), "--out", str(tmp_path / "mono")]) == 1
-    assert "mono.wav: 1 channels at 22050 Hz; the checkpoint learnt from 2" in capsys.readouterr().err
+    for samples, rate in ((x[:, 0], 44100), (x, 22050)):
+        soundfile.write(tmp_path / "other.wav", samples, rate)
+        assert main([*words[:3], str(tmp_path / "other.wav"), "--out", str(tmp_path / "other")]) == 1
+        found = f"other.wav: {samples.ndim} channels at {rate} Hz; the checkpoint learnt from 2 at 44100 Hz"
+        assert found in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["walloc-stereo-5x", None])
+def test_long_songs_are_separated_in_pieces(
+    name: str | None, stems: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = Separate(patch=2, width=8, depth=2, kernel=3)
+    assert module.reach == 4
+    channels = load(name).latent_dim if name else 512
+    sound = about(name) if name else {"cell": 256, "channels": 2, "sample_rate": 44100}
+    module.build({"channels": channels, "stems": ["bass", "rest"], "data": sound})
+    torch.nn.init.normal_(module.leave.weight)
+    made = Predictor(save(tmp_path / "x.ckpt", module))
+    x, _ = soundfile.read(stems / "song0" / "mixture.flac")
+    x[30000:60000] = 0  # digital silence, which decodes as such in files
+    soundfile.write(tmp_path / "x.wav", x, 44100)
+    data, found = (tmp_path / "x.wav").read_bytes(), []
+    for piece in (4096, 37):
+        monkeypatch.setattr("codomain.tasks.predict.PIECE", piece)
+        found.append([soundfile.read(io.BytesIO(flac))[0] for flac in made(data).written])
+    assert np.abs(np.subtract(*found)).max() < 1e-6
+    assert np.abs(found[0][0] - found[0][1]).max() > 0.01
+    assert not np.any(found[0][0][40000:50000]) and not np.any(found[0][1][40000:50000])
+
+
+def test_names_that_would_meet(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module = Colorize(patch=2, width=8, depth=1)
+    module.build({"x_channels": 1, "y_channels": 2, "data": {}})
+    words = ["predict", "--checkpoint", str(save(tmp_path / "x.ckpt", module))]
+    sources, out = [str(pictures / name / f"{name}0.png") for name in ("fine", "rough")], str(tmp_path / "out")
+    shutil.copy(sources[1], tmp_path / "fine0.png")
+    assert main([*words, sources[0], str(tmp_path / "fine0.png"), "--out", out]) == 1
+    assert "would both be written to" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "none.png"), *sources, "--out", out]) == 1
+    assert "none.png: no such file" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["fine0.png", "rough0.png"]
+    assert main([*words, *sources, "--out", "-"]) == 1
+    with pytest.raises(ValueError, match=r"a stem named '\.\./x'"):
+        Separate().build({"channels": 1, "stems": ["../x"], "data": {}})
