@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from codomain.codecs import bitstream, recording
+from codomain.codecs import bitstream, files, recording
 from codomain.codecs.bottleneck import Bottleneck
 from codomain.codecs.codec import Codec
 from codomain.codecs.coder import BitstreamError
@@ -52,7 +52,8 @@ class Latents(Labelled):
         batch_size: signals a step.
         shift: cells by which a training window is shorter than the grid; its place is random. 0 trains on the whole.
         mirror: axes of images mirrored at random in training: "none", "horizontal" (left and right) or "both".
-        on_damage: of damaged files, whether they end the run before it starts, or are left out with a warning.
+        on_damage: of damaged files, whether they end the run before it starts, or are left out with a warning, their
+            names in ``damaged.txt`` of the run.
         workers: processes that decode; 0 decodes in this one.
         val_share: share kept for validation.
         cache: whether a process keeps the integers that it has decoded, four bytes each.
@@ -104,11 +105,14 @@ class Latents(Labelled):
         self.scaler = copy.deepcopy(self.codec.bottleneck)  # the workers keep theirs where it is
 
     def setup(self, stage: str) -> None:
-        """Fit the mirrors.
+        """Fit the mirrors; name the files that were left out, in ``damaged.txt`` of the run.
 
         Raises:
             ValueError: if the latents do not tell those of a mirrored picture.
         """
+        folder = self.trainer.log_dir if self.trainer is not None and self.damaged else None  # all ranks ask
+        if folder is not None and self.trainer is not None and self.trainer.is_global_zero:
+            files.write(Path(folder) / "damaged.txt", "".join(f"{line}\n" for line in self.damaged).encode(), True)
         if stage == "fit" and not self.mirrors:
             pictures = list(self._pictures()) if self.axes else []
             for axis in self.axes:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,16 @@ def test_tints_are_learnt_from_files(latents: Path, tmp_path: Path, capsys: pyte
     assert float(module.deviation.min()) > 0
     y = torch.cat([codec.read_latents((latents / name / f"{name}0.cdm").read_bytes()) for name in ("fine", "rough")])
     assert module(y).argmax(1).tolist() == [0, 1]
+
+    some = tmp_path / "some"
+    shutil.copytree(latents, some)
+    (some / "fine" / "bad.cdm").write_bytes((latents / "fine" / "fine0.cdm").read_bytes()[:-9])
+    words[4], words[6] = str(some), str(tmp_path / "again")
+    assert main([*words, "--trainer.max_steps=1"]) == 1
+    assert "1 of 21 files are damaged" in capsys.readouterr().err
+    assert main([*words, "--trainer.max_steps=1", "--data.on_damage=skip"]) == 0
+    assert (tmp_path / "again" / "damaged.txt").read_text().startswith(f"{some / 'fine' / 'bad.cdm'}: ")
+    words[4] = str(latents)
 
     checkpoint = torch.load(run / "model.ckpt", weights_only=True)
     checkpoint["task"]["about"]["data"]["codec"] = "walloc-rgb-4x"
