@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from codomain.codecs.cli import main
-from codomain.tasks.compare import Arm, compare, measure_input, prepare, read_plan
+from codomain.tasks.compare import Arm, Plan, compare, measure_input, prepare, read_plan
 from codomain.tasks.labelled import chance
 
 ROOT = Path(__file__).parents[2]
@@ -179,3 +179,12 @@ def test_data_of_a_comparison_stay(pictures: Path, tmp_path: Path) -> None:
     (data / "fine" / "fine2.png").unlink()
     with pytest.raises(ValueError, match=r"compares other data than .* holds now"):
         compare(plan, data, tmp_path / "out")
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs" / "tasks").glob("*.yaml")), ids=lambda path: path.stem)
+def test_configs_are_of_settings_that_exist(config: Path, tmp_path: Path) -> None:
+    plan = Plan("", (Arm("x", config),), (), jpeg=None)
+    with pytest.raises(ValueError, match=str(tmp_path)):  # the settings are taken; the folder is empty
+        compare(plan, tmp_path, tmp_path.parent / f"{tmp_path.name}-out")
+    with pytest.raises(ValueError, match="no_setting"):
+        compare(plan, tmp_path, tmp_path.parent / f"{tmp_path.name}-out", ["--data.no_setting=1"])
