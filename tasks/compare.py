@@ -124,6 +124,8 @@ def compare(plan: Plan, source: Path, out: Path, overrides: Sequence[str] = ()) 
         raise ValueError(f"{source}: expected a folder, the data")
     if out.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"{out} lies in {source}, the data: choose another --out")
+    if source.resolve().is_relative_to((out / "data").resolve()):
+        raise ValueError(f"{source}, the data, lies where {out} keeps files: choose another --out")
     own = [[*(word.replace("{data}", str(source.resolve())) for word in arm.settings), *overrides] for arm in plan.arms]
     for arm, words in zip(plan.arms, own, strict=True):
         _parse(arm, source, words)
@@ -144,21 +146,22 @@ def compare(plan: Plan, source: Path, out: Path, overrides: Sequence[str] = ()) 
 
 
 def _claim(out: Path, source: Path) -> None:
-    """Keep in ``out`` what the data are: names and sizes of the files. Coded ones of other data are removed.
+    """Keep in ``out`` what the data are: names and sizes of the files.
 
     Raises:
-        ValueError: if there are finished runs of other data.
+        ValueError: if it is of others.
     """
     found = hashlib.sha256()
     for path in sorted(path for path in source.rglob("*") if path.is_file()):
         found.update(f"{path.relative_to(source).as_posix()} {path.stat().st_size}\n".encode())
     kept, digest = out / "data.sha256", found.hexdigest()
-    if kept.exists() and kept.read_text().strip() == digest:
-        return
-    if any(out.glob("runs/*/result.json")):
-        raise ValueError(f"{out} compares other data than {source} holds now: choose another --out")
-    shutil.rmtree(out / "data", ignore_errors=True)
-    files.write(kept, f"{digest}\n".encode(), True)
+    if not kept.exists():
+        files.write(kept, f"{digest}\n".encode(), False)
+    elif kept.read_text().strip() != digest:
+        raise ValueError(
+            f"{out} compares other data than {source} holds now: choose another --out, or remove {kept.name}, data and "
+            "runs from it"
+        )
 
 
 def prepare(source: Path, out: Path, model: str | None, jpeg: int | None = 90) -> Path:

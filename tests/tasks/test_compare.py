@@ -172,13 +172,12 @@ def test_data_of_a_comparison_stay(pictures: Path, tmp_path: Path) -> None:
     compare(plan, data, tmp_path / "out")
     compare(plan, data, tmp_path / "out")
     (data / "fine" / "fine1.png").unlink()
-    compare(plan, data, tmp_path / "out")  # nothing was learnt as yet
-    assert not (tmp_path / "out" / "data").exists()
-    (tmp_path / "out" / "runs" / "x").mkdir(parents=True)
-    (tmp_path / "out" / "runs" / "x" / "result.json").write_text("{}")
-    (data / "fine" / "fine2.png").unlink()
     with pytest.raises(ValueError, match=r"compares other data than .* holds now"):
         compare(plan, data, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "data").rglob("*.jpg"))) == 21  # nothing is removed
+    with pytest.raises(ValueError, match="keeps files: choose another --out"):
+        compare(plan, data, tmp_path)  # whose "data" they are
+    assert len(list(data.rglob("*.*"))) == 20
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs" / "tasks").glob("*.yaml")), ids=lambda path: path.stem)
